@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, NamedTuple, get_args
 
 from nanotx.config.flags import option, repeated
 from nanotx.config.registry import default_part
-from nanotx.config.schema import check_fraction, check_max, check_min, divisors
+from nanotx.config.schema import check_fraction, check_max, check_min, divisors, nearest
 from nanotx.data.corpus import Corpus
 from nanotx.errors import ConfigError
 from nanotx.nn.loss import Loss
@@ -72,7 +72,7 @@ class Train:
             fit = divisors(self.batch_size)
             raise ConfigError(
                 f"grad_accum_steps: {self.grad_accum_steps} does not divide batch_size={self.batch_size}; "
-                f"try one of {fit}."
+                f"try one of {fit}, as in --train.grad-accum-steps {nearest(self.grad_accum_steps, fit)}."
             )
 
     @property
@@ -94,7 +94,10 @@ class Train:
         if others and self.steps == type(self).steps:  # the default was not asked for
             object.__setattr__(self, "steps", 0)
         if not others and self.steps == 0:
-            raise ConfigError(f"steps: expected a number of at least 1, got 0; or one of {', '.join(BUDGETS[1:])}.")
+            raise ConfigError(
+                f"steps: expected a number of at least 1, got 0; or one of {', '.join(BUDGETS[1:])}, "
+                "such as --train.seconds 60."
+            )
         check_min(self, 1 if self.steps < 0 else 0, "steps")  # 0 stands for another budget
         check_min(self, 1, "tokens", "bytes", "flops")
         if self.seconds is not None and not 0 < self.seconds < math.inf:
@@ -108,13 +111,14 @@ class Train:
     def _check_micro_batch(self) -> None:
         if self.grad_accum_steps != 1:
             raise ConfigError(
-                f"micro_batch_size: expected it or grad_accum_steps, got both ({self.grad_accum_steps}); leave one out."
+                f"micro_batch_size: expected it or grad_accum_steps, got both ({self.grad_accum_steps}); "
+                "leave one out, by --train.micro-batch-size 0 or --train.grad-accum-steps 1."
             )
         if self.micro_batch_size != "auto" and (self.micro_batch_size < 0 or self.batch_size % self.micro_batch_size):
             fit = divisors(self.batch_size)
             raise ConfigError(
                 f"micro_batch_size: {self.micro_batch_size} does not divide batch_size={self.batch_size}; "
-                f"try one of {fit}."
+                f"try one of {fit}, as in --train.micro-batch-size {nearest(self.micro_batch_size, fit)}."
             )
 
 

@@ -46,6 +46,7 @@ from nanotx.runs.session import Session, Work
 from nanotx.training.callbacks.base import Callback
 from nanotx.training.callbacks.logger import Logger
 from nanotx.training.dataset import with_tokenizer_of_tokens
+from nanotx.training.plugin_checks import laws_of_foreign
 from nanotx.training.signals import Interrupted, Stop, listening
 
 
@@ -145,6 +146,7 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
     for file in options.load:
         load_file(file)
     callbacks = [*callbacks, *map(read_callback, options.callback)]
+    begun_from = None if options.resume else named_recipe(name, recipe, argv)
     name = Path(positional_args(argv)[-1]).stem if positional_args(argv) else name
     folder = find_folder(options.run, name, options.resume or options.restart)
     surveyed = Survey()
@@ -170,7 +172,8 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
     display = Display()
     swaps = [swap for swap in find_swaps(base, argv, recipe) if swap.place != "corpus" or swap.fields]
     lines = (f"swapped: {swap}" for swap in swaps)  # the title names the corpus
-    remarks = (*ignored, *describe_budget(base, argv, recipe), *lines)
+    unproven = [] if saved else laws_of_foreign(recipe, options.load)
+    remarks = (*ignored, *describe_budget(base, argv, recipe), *lines, *unproven)
     if saved:
         check_init(saved, recipe)
         recipe = obey_budget(saved, resolve_auto(saved, recipe), folder)
@@ -180,7 +183,7 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
         display.say(f"{folder.path}: there is no run to resume, so this one begins at step 0.")
     may_fall_back = "corpus" not in named and saved is None
     with listening() as stop:
-        work = Work(recipe, folder, options, surveyed, tuple(callbacks), may_fall_back, remarks)
+        work = Work(recipe, folder, options, surveyed, tuple(callbacks), may_fall_back, remarks, named=begun_from)
         return execute(work, name, display, stop)
 
 
@@ -212,6 +215,18 @@ def with_source(recipe: Recipe, argv: list[str]) -> tuple[Recipe, list[str], set
     recipe, named = apply_files(recipe, files[:first])
     recipe, more = apply_files(with_model_of(recipe, path, keeps), files[first : first + whole])
     return recipe, argv[first + whole :], named | more
+
+
+def named_recipe(name: str, recipe: Recipe, argv: Sequence[str]) -> tuple[str, Recipe] | None:
+    """Return the recipe that a command line names, with its files and without its flags, and a name for it.
+
+    Args:
+        name: of the recipe.
+        recipe: before the files; the defaults where a file is the recipe.
+        argv: the files and flags.
+    """
+    words = [*([] if recipe == Recipe() else [name]), *(Path(file).stem for file in positional_args(argv))]
+    return (" + ".join(words), apply_files(recipe, argv)[0]) if words else None
 
 
 def execute(work: Work, name: str, display: AnyDisplay, stop: Stop) -> int:

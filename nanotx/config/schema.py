@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 import types
+from collections.abc import Sequence
 from functools import cache
 from numbers import Integral, Real
 from reprlib import repr as brief
@@ -77,6 +78,11 @@ def check_fraction(config: object, *names: str) -> None:
 def divisors(number: int) -> list[int]:
     """Return the divisors of a number up to 1000, for an error to suggest."""
     return [divisor for divisor in range(1, min(number, 1000) + 1) if number % divisor == 0]
+
+
+def nearest(number: int, choices: Sequence[int]) -> int:
+    """Return the choice that is nearest to a number, the smaller of two, for an error to suggest."""
+    return min(choices, key=lambda choice: (abs(choice - number), choice))
 
 
 # Values to tables and back.

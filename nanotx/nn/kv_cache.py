@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nanotx.errors import ConfigError
+
 New = Float[Tensor, "... t k"]
 All = Float[Tensor, "... s k"]
 
@@ -47,6 +49,8 @@ class KVCache:
     def append(self, keys: New, values: New) -> tuple[All, All]:
         """Append new keys and values; return all of them, oldest first, as views valid until the next call."""
         start, end = self.length, self.length + keys.shape[-2]
+        if self._keys is not None and self._keys.shape[:-2] != keys.shape[:-2]:
+            raise ConfigError(cache_mismatch(self._keys, keys))
         if self._keys is None or self._values is None or self._keys.shape[-2] < end:
             capacity = self.capacity if end <= self.capacity else 2 * end
             self._keys, self._values = (
@@ -65,6 +69,19 @@ class KVCache:
         newest = torch.cat([known, x], dim=1)[:, -count:]
         self._newest = newest.clone(memory_format=torch.contiguous_format)  # a view would keep the whole tensor alive
         return known
+
+
+def cache_mismatch(cached: Tensor, new: Tensor) -> str:
+    """Return why keys cannot be appended to those of a cache."""
+    if cached.shape[0] != new.shape[0]:
+        return (
+            f"KVCache: it holds {cached.shape[0]} texts, and now there are {new.shape[0]}; begin a new cache for "
+            "other texts."
+        )
+    return (
+        f"KVCache: filled by an attention with other heads (keys {tuple(cached.shape)}, and now {tuple(new.shape)}); "
+        "give each attention a cache of its own, cache.layer(index)."
+    )
 
 
 def _reallocated(old: Tensor | None, new: Tensor, length: int, capacity: int) -> Tensor:

@@ -92,7 +92,8 @@ class Model:
         check_fraction(self, "dropout")
         if self.layers % self.share:
             raise ConfigError(
-                f"share: {self.share} does not divide layers={self.layers}; try one of {divisors(self.layers)}."
+                f"share: {self.share} does not divide layers={self.layers}; try one of {divisors(self.layers)}, or "
+                f"--model.layers {-(-self.layers // self.share) * self.share}."
             )
         if self.block is not None and self.blocks:
             raise ConfigError("blocks: expected either block or blocks, got both; leave one out.")

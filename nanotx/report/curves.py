@@ -38,6 +38,8 @@ class Log:
     title: str = ""
     steps: int = 0  # that the run is to take
     floor: float | None = None  # bits per byte
+    recipe: str = ""  # the recipe that the run began with, by its name; empty where it had none
+    recipe_differs: dict[str, Any] = field(default_factory=dict)  # its values of the fields that the run has otherwise
     step: list[int] = field(default_factory=list)  # of each row of a step
     tokens: list[int] = field(default_factory=list)  # that this step learned from
     metrics: dict[str, dict[int, float]] = field(default_factory=dict)  # by name: values by the place of the row
@@ -63,6 +65,11 @@ def read_log(path: Path) -> Log:
         if event in ("start", "resume"):
             log.title, log.steps, log.floor = row["title"], row["steps"], row["floor"]
             tokens_per_step = row["tokens_per_step"]
+        if event == "start" and isinstance(row.get("recipe_differs"), dict):
+            log.recipe, log.recipe_differs = str(row.get("recipe", "")), dict(row["recipe_differs"])
+        if event == "changed" and isinstance(row.get("changes"), dict):
+            was = {key: pair[0] for key, pair in row["changes"].items() if isinstance(pair, list) and pair}
+            log.recipe_differs = was | log.recipe_differs
         if event == "step" and (not log.step or row["step"] > log.step[-1]):
             add_step(log, row, tokens_per_step)
         elif event == "eval" and (not log.evals or row["step"] > log.evals[-1]["step"]):

@@ -39,7 +39,7 @@ def gather(folder: str) -> RunReport:
     """Return what the files of a run say, without its model."""
     files = RunFolder(Path(folder))
     run = RunReport(name=folder, row=read_run(folder), log=read_log(files.metrics))
-    run.recipe, reason = recipe_fields(files.recipe)
+    run.recipe, reason = recipe_fields(files.recipe, run.log.recipe_differs if run.log.recipe else None)
     run.notes = list(dict.fromkeys([*run.row.notes, *([reason] if reason else [])]))
     if files.summary.exists():
         with suppress(OSError, RunError):  # `read_run` has noted it

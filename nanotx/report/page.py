@@ -180,29 +180,33 @@ def cell(value: Scalar | None) -> str:
 
 
 def recipe_table(run: RunReport) -> str:
-    """Return the recipe by its tables; rows that differ from the defaults are marked."""
+    """Return the recipe by its tables; rows that differ from the recipe that was named are marked.
+
+    Where no name is known, as of a run from Python, they are compared with the defaults of their parts.
+    """
     if not run.recipe:
         return "<p>There is no recipe.</p>"
     changed = sum(field.differs for field in run.recipe)
     known = any(field.default is not None for field in run.recipe)
+    other = run.log.recipe or "default"
     parts = []
     for table in dict.fromkeys(field.table for field in run.recipe):
         rows = "".join(
             f'<tr class="{"differs" if field.differs else "same"}"><th scope="row">{escape(field.name)}</th>'
             f"<td>{escape(field.value[:200])}</td>"
-            f"<td>{f'default {escape(field.default[:80])}' if field.differs and field.default else ''}</td></tr>"
+            f"<td>{escape(f'{other} {field.default[:80]}') if field.differs and field.default else ''}</td></tr>"
             for field in run.recipe
             if field.table == table
         )
         kind = "" if any(field.differs for field in run.recipe if field.table == table) else ' class="same"'
         caption = f"<caption>{escape(table) or 'run'}</caption>"
         parts.append(f"<table{kind}>{caption}<tbody>{rows}</tbody></table>")
-    switch = (
-        f'<p><label><input type="checkbox" id="differing"> only the {changed} fields that differ from the defaults'
-        "</label></p>"
-        if known and changed
-        else ""
-    )
+    against = f"the recipe {run.log.recipe}, with which the run began" if run.log.recipe else "nanotx's defaults"
+    if known and changed:
+        only = "the field that differs" if changed == 1 else f"the {changed} fields that differ"
+        switch = f'<p><label><input type="checkbox" id="differing"> only {only} from {escape(against)}</label></p>'
+    else:
+        switch = f"<p>No field differs from {escape(against)}.</p>" if known else ""
     return f'{switch}<div id="fields">{"".join(parts)}</div>'
 
 

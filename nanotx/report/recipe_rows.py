@@ -1,6 +1,6 @@
-"""The recipe as rows for the page, and where it differs from the defaults of its parts."""
+"""The recipe as rows for the page, and where it differs from the recipe that was named, or from the defaults."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ class Field:
     table: str  # the table in TOML, such as model.block; empty for fields of the recipe itself
     name: str
     value: str
-    default: str | None  # None where it is unknown
+    default: str | None  # that of the recipe that was named, or of the part; None where it is unknown
 
     @property
     def differs(self) -> bool:
@@ -29,13 +29,18 @@ class Field:
         return self.default not in (None, self.value) and not resolved
 
 
-def recipe_fields(path: Path) -> tuple[list[Field], str]:
+def recipe_fields(path: Path, differs: Mapping[str, Any] | None = None) -> tuple[list[Field], str]:
     """Return the fields of a saved recipe, and why their defaults are unknown, or "".
+
+    Args:
+        path: of the recipe.
+        differs: values of the recipe that was named, in the fields that the run has otherwise, by their dotted names;
+            without it, fields are compared with the defaults of their parts.
 
     A recipe that names a part which is not loaded, or that another version wrote, is shown as it stands in the file.
     """
     try:
-        return list(walk(read_saved_recipe(path), "")), ""
+        return list(walk(read_saved_recipe(path), "", differs)), ""
     except NanotxError as error:
         reason = str(error)
     try:
@@ -46,7 +51,7 @@ def recipe_fields(path: Path) -> tuple[list[Field], str]:
     return plain, f"The recipe is shown as it stands in the file, without defaults: {reason}"
 
 
-def walk(config: Any, table: str) -> Iterator[Field]:
+def walk(config: Any, table: str, differs: Mapping[str, Any] | None) -> Iterator[Field]:
     """Yield the fields of a config; those of configs in it come after its own, in tables of their own."""
     default, inner = default_of(type(config)), list[tuple[str, Any]]()
     for name in fields(type(config)):
@@ -55,14 +60,26 @@ def walk(config: Any, table: str) -> Iterator[Field]:
         configs = value if isinstance(value, tuple) else (value,)
         if not any(map(is_dataclass, configs)):
             known = None if default is None else shown(usual)
+            if differs is not None:
+                known = shown(differs.get(key, value))
             yield Field(table=table, name=name, value=shown(value), default=known)
             continue
-        inner += [(f"{key}.{index}" if value is configs else key, item) for index, item in enumerate(configs)]
+        keys = [f"{key}.{index}" if value is configs else key for index in range(len(configs))]
+        inner += zip(keys, configs, strict=True)
         if any(isinstance(item, Slot) for item in configs):
             known = None if default is None else parts(usual)
+            if differs is not None:
+                known = ", ".join(named_parts(keys, configs, differs))
             yield Field(table=table, name=name, value=parts(value), default=known)
     for key, item in inner:
-        yield from walk(item, key)
+        yield from walk(item, key, differs)
+
+
+def named_parts(keys: Sequence[str], configs: Sequence[Any], differs: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of the parts that the recipe which was named has at some places."""
+    for key, item in zip(keys, configs, strict=True):
+        if isinstance(item, Slot):
+            yield str(differs.get(f"{key}.part", item.part))
 
 
 def default_of(kind: type[Any]) -> Any:

@@ -76,6 +76,7 @@ class Work:
     remarks: tuple[str, ...] = ()  # lines to print after the title of the run
     began: float = nanotx.started  # when the run's clock started, by time.perf_counter
     report: "Callable[[Session, bool], object] | None" = None  # writes report.html; called as `write_report` says
+    named: tuple[str, Recipe] | None = None  # the recipe that the user named, before flags, where a run begins with it
 
 
 class Session:
@@ -85,7 +86,7 @@ class Session:
         """Prepare everything before the folder is touched, so that a user error leaves nothing behind."""
         self.folder, self.options, self.survey, self.callbacks = work.folder, work.options, work.survey, work.callbacks
         self.display, self.stop, self.proven, self.report = Guarded(display), stop, Proven(), work.report
-        recipe, self.began = work.recipe, work.began
+        recipe, self.began, self.named = work.recipe, work.began, work.named
         self.reported = False  # report.html is written
         self.leaves_nothing = False  # the run failed before its first step and leaves no folder
         self.remarks = list(work.remarks)  # lines to print after the title of the run
@@ -448,7 +449,15 @@ class Session:
             "flops_per_token": self.trainer.model.flops_per_token,
             "peak_flops": self.peak,
             "wall_seconds": self.trainer.progress.wall_seconds,
+            **({} if resumed else self.named_row()),
         }
+
+    def named_row(self) -> Row:
+        """Return the columns that record the recipe that the user named: its name, and its values of changed fields."""
+        if self.named is None:
+            return {}
+        name, recipe = self.named
+        return {"recipe": name, "recipe_differs": {key: was for key, was, _ in changes(recipe, self.recipe)}}
 
     def train(self) -> None:
         """Train; log a divergence before it is raised."""

@@ -1,15 +1,17 @@
 """Checks of parts from outside the package (`--load`, entry points) on a small input, before a run starts."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nanotx.config.plugin_errors import PartCheck, describe_value, name_part_in_errors
-from nanotx.config.registry import Slot, is_foreign
+from nanotx.config.registry import Slot, file_of, is_foreign
 from nanotx.config.schema import fields, without_none
+from nanotx.errors import shell_quoted
 from nanotx.nn.adapt import AdaptedLinear
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.loss import Head, LossModule
@@ -32,6 +34,22 @@ def check_foreign(config: Recipe | Model, device: str = "cpu") -> None:
         if is_foreign(type(part)) and trial and device in getattr(part, "trains_on", (device,)):
             with name_part_in_errors(type(part)), torch.random.fork_rng(devices=[]), torch.device(device):
                 trial(PartCheck(part, where), part, model)
+
+
+def laws_of_foreign(recipe: Recipe, load: Sequence[str]) -> list[str]:
+    """Return a line that names the command which checks the laws of the parts that do not come with the package.
+
+    Args:
+        recipe: of the run.
+        load: the files of the user's own, as they were named.
+    """
+    parts = {f"{part.slot}/{part.part}": file_of(type(part)) for _, part in slots(recipe) if is_foreign(type(part))}
+    if not parts:
+        return []
+    files = [file for file in load if str(Path(file).resolve()) in parts.values()]
+    words = ["nanotx", "laws", *parts, *(word for file in files for word in ("--load", shell_quoted(file)))]
+    are, its = ("is a part", "its") if len(parts) == 1 else ("are parts", "their")
+    return [f"{' and '.join(parts)} {are} of your own; to check {its} laws: {' '.join(words)}"]
 
 
 TEXTS, TIME, IDS = 2, 5, 3

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -224,6 +225,23 @@ def test_measuring_leaves_the_generators_of_a_run_unchanged():
     torch.manual_seed(3)
     assert measured_peak(on(), size=64, tries=2) > 0
     assert torch.equal(torch.rand(4), want)
+
+
+def test_peak_of_a_busy_machine_is_that_of_a_quiet_one(monkeypatch):
+    """Another program takes nine tenths of the time: the product is ten times slower on the wall, and no more work."""
+    now = [0.0]
+
+    def multiply(a, b):
+        now[0] += 0.002
+
+    monkeypatch.setattr(device.torch, "mm", multiply)
+    monkeypatch.setattr(device, "onednn_is_faster", lambda: False)
+    monkeypatch.setattr(device.torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(device.time, "process_time", lambda: 2 * now[0])
+    monkeypatch.setattr(device.time, "perf_counter", lambda: 10 * now[0])
+    assert measured_peak(on(), size=8) == pytest.approx(2 * 8**3 / 0.002)
+    monkeypatch.setattr(device.time, "get_clock_info", lambda name: SimpleNamespace(resolution=0.0156))
+    assert measured_peak(on(), size=8) == pytest.approx(2 * 8**3 / 0.02)  # on the wall, where no clock is finer
 
 
 # Compiling.

@@ -502,7 +502,9 @@ def test_linear_refuses_a_bias_when_the_model_is_built_and_when_it_is_called():
     model = from_table(Model, {"position": "alibi", "block": {"part": "prenorm", "attention": "linear"}})
     with pytest.raises(ConfigError, match="linear: has no scores for position 'alibi' to add to; try rope"):
         model.build(9)
-    with pytest.raises(ConfigError, match="linear: has no scores for a position to add to; try rope or none"):
+    with pytest.raises(
+        ConfigError, match="linear: has no scores for a position to add to; try --position rope or --position none"
+    ):
         attention("linear")(stream(1, 3, 0), position("alibi"))
 
 

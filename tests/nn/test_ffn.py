@@ -140,7 +140,9 @@ def test_mixture_in_bfloat16_is_near_the_one_in_float32():
 
 @pytest.mark.parametrize("fields", [{"experts": 3, "top_k": 4}, {"top_k": 5}])
 def test_more_chosen_than_there_are_is_refused(fields):
-    with pytest.raises(ConfigError, match=r"top_k: expected at most experts=\d, got \d; have more experts"):
+    with pytest.raises(
+        ConfigError, match=r"top_k: expected at most experts=\d, got \d; try --ffn\.top-k \d, or --ffn\.experts \d"
+    ):
         Ffn.find("moe")(**fields)
 
 

@@ -134,7 +134,7 @@ def test_position_with_a_table_refuses_a_position_beyond_it(name):
 
 
 def test_positions_refuse_sizes_that_do_not_fit():
-    with pytest.raises(ConfigError, match=r"sinusoidal: dim=7 is odd.* try 8"):
+    with pytest.raises(ConfigError, match=r"sinusoidal: dim=7 is odd.* try --model.dim 8"):
         Position.find("sinusoidal")().build(7, 1, 8)
     with pytest.raises(
         ConfigError, match=r"rope: heads of width 3 have no pairs of channels; try heads from \[1, 2, 3, 6"

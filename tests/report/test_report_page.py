@@ -267,6 +267,31 @@ def test_recipe_shows_where_it_differs_from_the_defaults(trained):
     assert rows["model.block.attention", "heads"].value == "2"
 
 
+def test_recipe_shows_where_it_differs_from_the_recipe_that_was_named(trained):
+    """`shakespeare_char` has muon and 4 layers; the run has 1 layer, by a flag."""
+    page = (trained / "report.html").read_text(encoding="utf-8")
+    rows = dict(re.findall(r'<tr class="(?:differs|same)"><th scope="row">(\w+)</th><td>.*?</td><td>(.*?)</td>', page))
+    assert rows["layers"] == "shakespeare_char 4" and rows["optimizer"] == "" and rows["device"] == ""
+    assert rows["corpus"] == "shakespeare_char tiny_shakespeare"
+    assert "from the recipe shakespeare_char, with which the run began" in page
+
+
+def test_recipe_of_a_run_without_a_name_is_compared_with_the_defaults_and_says_so(folder):
+    rewrite(folder, lambda rows: [{key: row[key] for key in row if "recipe" not in key} for row in rows])
+    page = page_of(folder)
+    assert "differ from nanotx&#x27;s defaults" in page and "<td>default adamw</td>" in page
+
+
+def test_field_that_was_changed_later_is_compared_with_the_recipe_that_was_named(folder):
+    """The run began with the 0.014 of its recipe, so that its start does not say it; a resume changed it."""
+    changed = {"event": "changed", "step": 6, "changes": {"optimizer.lr": [0.014, 0.5]}, "recipe_sha256": ""}
+    rewrite(folder, lambda rows: [*rows, changed])
+    recipe = folder / "recipe.toml"
+    saved = re.sub(r"(?m)^lr = .*$", "lr = 0.5", recipe.read_text(encoding="utf-8"), count=1)
+    recipe.write_text(saved, encoding="utf-8")
+    assert "<td>shakespeare_char 0.014</td>" in page_of(folder)
+
+
 @pytest.mark.parametrize(
     ("words", "error", "wanted"),
     [

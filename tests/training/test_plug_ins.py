@@ -12,11 +12,16 @@ from helpers import finish, start, text, tiny
 from safetensors.torch import load_file
 
 from nanotx.cli.main import run
+from nanotx.config.registry import load_file as load_user_file
 from nanotx.errors import ConfigError, DataError, TokenizerError, UnknownPart
 from nanotx.laws.all_laws import SLOTS, laws_on
 from nanotx.laws.runner import attempt
+from nanotx.nn.attention import Attention
+from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.transformer import Model
+from nanotx.recipe import Recipe
 from nanotx.tokenizers import load
+from nanotx.training.plugin_checks import laws_of_foreign
 
 ATTENTION = """
 from dataclasses import dataclass
@@ -235,6 +240,18 @@ def test_part_that_fails_in_mid_run_costs_no_step(train, tmp_path):
     assert code == 0, errors
     assert f"step {saved.name.removeprefix('step-')}" in out
     assert json.loads((tmp_path / "r/summary.json").read_text(encoding="utf-8"))["complete"] is True
+
+
+def test_run_names_the_command_that_checks_the_laws_of_foreign_parts_once_and_only_of_those(tmp_path):
+    file = tmp_path / "my parts.py"
+    file.write_text(attention(name := f"mine_{next(number)}"), encoding="utf-8")
+    load_user_file(file)
+    block = PreNorm(attention=Attention.find(name)())
+    [line] = laws_of_foreign(Recipe(model=Model(block=block)), [str(file), "other.py"])
+    assert line == (
+        f"attention/{name} is a part of your own; to check its laws: nanotx laws attention/{name} --load '{file}'"
+    )
+    assert laws_of_foreign(Recipe(), [str(file)]) == []
 
 
 def resume_words(file):

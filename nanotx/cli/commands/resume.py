@@ -21,13 +21,14 @@ ORDER = 11
 
 PROG = "nanotx resume"
 ABOUT = """\
-Continue a run from its newest valid checkpoint, by its own recipe. A run that is complete is trained further with
---train.steps N, and what that does to the schedule is printed. How often a run is evaluated, sampled and saved, where
+Continue a run from its newest valid checkpoint, by its own recipe. --train.steps N trains it further, to step N in all:
+a complete run of 1,000 steps takes 1,000 more with --train.steps 2000. The learning rate then follows the schedule of
+N steps from there on, and what that changes is printed. How often a run is evaluated, sampled and saved, where
 it runs, and how much memory a step needs may change; any other flag of the recipe needs --allow-mismatch. All flags of
 a recipe: nanotx train NAME --help.
 
     nanotx resume runs/shakespeare_char-1
-    nanotx resume runs/shakespeare_char-1 --train.steps 1000
+    nanotx resume runs/shakespeare_char-1 --train.steps 2000
     nanotx resume runs/shakespeare_char-1 --train.micro-batch-size 4
     nanotx resume runs/shakespeare_char-1 --restart
 """

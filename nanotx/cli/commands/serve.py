@@ -18,6 +18,9 @@ ORDER = 27
 PACKAGES = ("starlette", "uvicorn")
 """Packages of the extra `web`."""
 
+INSTALL = 'pip install "nanotx[web]"'
+"""What installs them, where nanotx came from a wheel as in a checkout: pip knows the extras of what is installed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
@@ -26,6 +29,8 @@ class Flags:
     On the page text streams in as you type, coloured by probability, with the ten likeliest tokens at each place;
     sliders act at once, heads can be looked at and removed. Programs use /v1/completions and /v1/models, for instance
     with OpenAI's client: OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none"). Ctrl-C ends it.
+
+    It needs two packages more than the other commands: pip install "nanotx[web]"
 
         nanotx serve runs/shakespeare_char-1
         nanotx serve runs/shakespeare_char-1 runs/shakespeare_char-2
@@ -91,5 +96,5 @@ def run(argv: list[str]) -> int:
 def check_packages() -> None:
     """Raise ConfigError if a package of the extra is not installed; names it."""
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        names = " ".join(missing)
-        raise ConfigError(f"nanotx serve: the package {missing[0]} is not installed; try pip install {names}.")
+        are = "are" if len(missing) > 1 else "is"
+        raise ConfigError(f"nanotx serve: {' and '.join(missing)} {are} not installed; try {INSTALL}")

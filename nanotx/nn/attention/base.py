@@ -23,8 +23,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nanotx.config.registry import Slot
-from nanotx.config.schema import check_fraction, check_max, check_min, divisors
+from nanotx.config.schema import check_fraction, check_max, check_min, divisors, nearest
 from nanotx.errors import ConfigError
+from nanotx.nn.arguments import check_arguments, check_heads
 from nanotx.nn.dropout import Dropout
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.linear import Linear
@@ -66,7 +67,10 @@ class Attention(
     def check_position(self, position: Position) -> None:
         """Raise ConfigError if the position adds a bias to scores, and this attention computes no scores."""
         if position.adds_bias and not self.supports_bias:
-            raise ConfigError(f"{self.part}: has no scores for position {position.part!r} to add to; try rope or none.")
+            raise ConfigError(
+                f"{self.part}: has no scores for position {position.part!r} to add to; try --position rope or "
+                "--position none."
+            )
 
     @abstractmethod
     def build(self, dim: int) -> nn.Module:
@@ -104,8 +108,12 @@ class MultiHead(Attention):
             ConfigError: the heads do not divide the width of the stream.
         """
         if dim % self.heads:
-            fit = divisors(dim)
-            raise ConfigError(f"{self.part}: heads={self.heads} do not divide dim={dim}; try heads from {fit}.")
+            fit, pair = divisors(dim), 2 * self.heads
+            near = nearest(self.heads, [n for n in fit if dim // n % 2 == 0] or fit)  # rope halves the width of a head
+            raise ConfigError(
+                f"{self.part}: heads={self.heads} do not divide dim={dim}; try heads from {fit}, or another width; as "
+                f"flags, --attention.heads {near} or --model.dim {-(-dim // pair) * pair}."
+            )
         return dim // self.heads
 
     def head_norm(self, dim: int) -> nn.Module:
@@ -130,6 +138,7 @@ class MultiHeadAttention(nn.Module, ABC):
         self.attend_hooks: list[AttendHook] = []  # hooks of observers, such as nanotx.lens
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
+        check_arguments(self, x, self.to_out.out_features, position, cache)
         heads, kv_heads = self.config.heads, self.config.kv_heads
         qkv = rearrange(self.to_qkv(x), "b t (n k) -> b t n k", n=heads + 2 * kv_heads)
         q, k, v = (rearrange(proj, "b t n k -> b n t k") for proj in qkv.split([heads, kv_heads, kv_heads], dim=2))
@@ -138,6 +147,7 @@ class MultiHeadAttention(nn.Module, ABC):
         if cache is not None:
             k, v = cache.append(k, v)
         bias = position.bias(q_pos, k_pos)
+        check_heads(self, bias, heads)
         for hook in self.attend_hooks:
             hook(q, k, v, bias)
         y = self.attend(q, k, v, bias)

@@ -42,8 +42,9 @@ class Flex(MultiHead):
         super().__post_init__()
         if self.dropout:
             raise ConfigError(
-                f"dropout: flex has no kernel that drops a share of {self.dropout:g} of the weights; "
-                "try 0.0, --attention sdpa, or dropout in the block."
+                f"dropout: flex has no kernel that drops a share of {self.dropout:g} of the weights; try 0.0, "
+                "--attention sdpa, or dropout in the block: --attention.dropout 0 --block.dropout "
+                f"{self.dropout:g}."
             )
 
     def build(self, dim: int) -> nn.Module:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from nanotx.config.schema import check_min, divisors
+from nanotx.config.schema import check_min, divisors, nearest
 from nanotx.errors import ConfigError
 from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiHeadAttention
 from nanotx.nn.attention.kernel import kernel
@@ -28,7 +28,8 @@ class GroupedQuery(MultiHead):
         if self.heads % self.kv_heads:
             fit = divisors(self.heads)
             raise ConfigError(
-                f"gqa: heads={self.heads} cannot share kv_heads={self.kv_heads}; try kv_heads from {fit}."
+                f"gqa: heads={self.heads} cannot share kv_heads={self.kv_heads}; try kv_heads from {fit}, as in "
+                f"--attention.kv-heads {nearest(self.kv_heads, fit)}."
             )
 
     def equivalent_at(self, length: int) -> str:

@@ -46,7 +46,7 @@ class LinearKernel(MultiHead):
         if self.dropout:
             raise ConfigError(
                 f"dropout: linear never computes its weights, so it cannot drop {self.dropout:g} of them; "
-                "try 0.0, or dropout in the block."
+                f"try 0.0, or dropout in the block: --attention.dropout 0 --block.dropout {self.dropout:g}."
             )
 
     def build(self, dim: int) -> nn.Module:
@@ -60,7 +60,7 @@ class LinearKernelAttention(MultiHeadAttention):
 
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
         if bias is not None:
-            raise ConfigError("linear: has no scores for a position to add to; try rope or none.")
+            raise ConfigError("linear: has no scores for a position to add to; try --position rope or --position none.")
         texts, old = q.shape[0], k.shape[2] - q.shape[2]
         q, k = (
             phi(q).type_as(v) / q.shape[-1],

@@ -16,6 +16,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from nanotx.nn.arguments import check_arguments
 from nanotx.nn.attention.base import SOFTMAX, Attention, MultiHead, causal_mask, positions
 from nanotx.nn.canonical import CustomLayout, Tensors
 from nanotx.nn.dropout import Dropout
@@ -78,6 +79,7 @@ class PerHeadAttention(CustomLayout):
         self.to_out = Linear(dim, dim, bias=config.out_bias)
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
+        check_arguments(self, x, self.to_out.out_features, position, cache)
         caches = [cache.layer(index) if cache is not None else None for index in range(len(self.heads))]
         norms = (self.q_norm, self.k_norm)
         outputs = [

@@ -8,6 +8,7 @@ from torch import nn
 
 from nanotx.config.registry import Slot, default_part
 from nanotx.config.schema import check_fraction
+from nanotx.errors import ConfigError
 from nanotx.nn.attention import Attention
 from nanotx.nn.dropout import Dropout
 from nanotx.nn.ffn import Ffn
@@ -49,6 +50,17 @@ class TwoBranches(Block):
 
     def __post_init__(self) -> None:
         check_fraction(self, "dropout")
+        for name, slot, example in (("attention", Attention, "Sdpa"), ("ffn", Ffn, "Mlp"), ("norm", Norm, "RmsNorm")):
+            part = getattr(self, name)
+            if not isinstance(part, slot):
+                got = (
+                    f"the class {part.__name__}"
+                    if isinstance(part, type)
+                    else repr(part)
+                    if isinstance(part, str)
+                    else type(part).__name__
+                )
+                raise ConfigError(f"{name}: expected a config such as {example}(), got {got}.")
 
     @property
     def attentions(self) -> tuple[Attention, ...]:
@@ -60,6 +72,7 @@ class TwoBranchesBlock(nn.Module):
 
     def __init__(self, config: TwoBranches, dim: int) -> None:
         super().__init__()
+        self.dim = dim
         self.attention_norm = config.norm.build(dim)
         self.attention = config.attention.build(dim)
         self.ffn_norm = config.norm.build(dim)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from nanotx.nn.arguments import check_arguments
 from nanotx.nn.block.base import Block, TwoBranches
 from nanotx.nn.dropout import Dropout
 from nanotx.nn.kv_cache import KVCache
@@ -30,6 +31,7 @@ class ParallelBlock(nn.Module):
 
     def __init__(self, config: Parallel, dim: int) -> None:
         super().__init__()
+        self.dim = dim
         self.norm = config.norm.build(dim)
         self.attention = config.attention.build(dim)
         self.ffn = config.ffn.build(dim)
@@ -37,5 +39,6 @@ class ParallelBlock(nn.Module):
         self.ffn_dropout = Dropout(config.dropout)
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
+        check_arguments(self, x, self.dim, position, cache)
         y = self.norm(x)
         return x + self.attention_dropout(self.attention(y, position, cache)) + self.ffn_dropout(self.ffn(y))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from nanotx.nn.arguments import check_arguments
 from nanotx.nn.block.base import Block, TwoBranches, TwoBranchesBlock
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.position import NO_POSITION, PositionalEncoding
@@ -26,5 +27,6 @@ class PostNormBlock(TwoBranchesBlock):
     """norm(x + branch(x)), twice."""
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
+        check_arguments(self, x, self.dim, position, cache)
         x = self.attention_norm(x + self.attention_dropout(self.attention(x, position, cache)))
         return self.ffn_norm(x + self.ffn_dropout(self.ffn(x)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from nanotx.nn.arguments import check_arguments
 from nanotx.nn.block.base import Block, TwoBranches, TwoBranchesBlock
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.position import NO_POSITION, PositionalEncoding
@@ -27,5 +28,6 @@ class PreNormBlock(TwoBranchesBlock):
     """x + branch(norm(x)), twice."""
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
+        check_arguments(self, x, self.dim, position, cache)
         x = x + self.attention_dropout(self.attention(self.attention_norm(x), position, cache))
         return x + self.ffn_dropout(self.ffn(self.ffn_norm(x)))

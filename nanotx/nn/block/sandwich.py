@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from nanotx.nn.arguments import check_arguments
 from nanotx.nn.block.base import Block, TwoBranches, TwoBranchesBlock
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.position import NO_POSITION, PositionalEncoding
@@ -33,6 +34,7 @@ class SandwichBlock(TwoBranchesBlock):
         self.ffn_out_norm = config.norm.build(dim)
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
+        check_arguments(self, x, self.dim, position, cache)
         y = self.attention(self.attention_norm(x), position, cache)
         x = x + self.attention_dropout(self.attention_out_norm(y))
         return x + self.ffn_dropout(self.ffn_out_norm(self.ffn(self.ffn_norm(x))))

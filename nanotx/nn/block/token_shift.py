@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from nanotx.config.registry import default_part
 from nanotx.config.schema import check_max, check_min
+from nanotx.nn.arguments import check_arguments
 from nanotx.nn.attention import Attention
 from nanotx.nn.block.base import Block
 from nanotx.nn.kv_cache import KVCache
@@ -52,6 +53,7 @@ class TokenShiftBlock(nn.Module):
         self.block = config.block.build(dim)
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
+        check_arguments(self, x, len(self.weights[0]), position, cache)
         shifts, length = len(self.weights), x.shape[1]
         previous = F.pad(x, (0, 0, shifts, 0)) if cache is None else torch.cat([cache.previous(x, shifts), x], dim=1)
         for back, weight in enumerate(self.weights, start=1):

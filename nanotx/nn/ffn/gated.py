@@ -7,6 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from nanotx.config.schema import check_max, check_min
+from nanotx.nn.arguments import check_width
 from nanotx.nn.ffn.base import Ffn
 from nanotx.nn.linear import Linear
 from nanotx.nn.shapes import Stream
@@ -34,6 +35,7 @@ class GatedFfn(nn.Module, ABC):
         self.to_out = Linear(hidden_dim, dim, bias=config.bias)
 
     def forward(self, x: Stream) -> Stream:
+        check_width(self, x, self.to_hidden.in_features)
         gate, hidden = rearrange(self.to_hidden(x), "b t (two f) -> two b t f", two=2)
         return self.to_out(self.activation(gate) * hidden)
 

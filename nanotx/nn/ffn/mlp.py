@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nanotx.config.schema import check_max, check_min
+from nanotx.nn.arguments import check_width
 from nanotx.nn.ffn.base import Ffn
 from nanotx.nn.linear import Linear
 
@@ -51,4 +52,5 @@ class MlpFfn(nn.Module):
         self.to_out = Linear(hidden_dim, dim, bias=bias)
 
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        check_width(self, x, self.to_hidden.in_features)
         return self.to_out(self.activation(self.to_hidden(x)))

@@ -59,7 +59,10 @@ class MixtureOfExperts(Ffn):
         check_max(self, 4096, "experts")
         check_max(self, 2**24, "hidden_dim")
         if self.top_k > self.experts:
-            raise ConfigError(f"top_k: expected at most experts={self.experts}, got {self.top_k}; have more experts.")
+            raise ConfigError(
+                f"top_k: expected at most experts={self.experts}, got {self.top_k}; try --ffn.top-k {self.experts}, or "
+                f"--ffn.experts {self.top_k}."
+            )
 
     def build(self, dim: int) -> nn.Module:
         return MixtureOfExpertsFfn(self, dim)

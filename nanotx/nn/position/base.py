@@ -7,10 +7,12 @@ nothing.
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from nanotx.config.registry import Slot
+from nanotx.errors import ConfigError
 from nanotx.nn.exact import Exact
 from nanotx.nn.shapes import KeyPositions, Positions, Stream
 
@@ -60,3 +62,33 @@ class PositionalEncoding(Exact):
 
 NO_POSITION = PositionalEncoding()
 """The default of attentions and blocks: no positional encoding."""
+
+
+def check_table(position: PositionalEncoding, x: Tensor, positions: Tensor, context: int, dim: int) -> None:
+    """Check that a table with a row for each position has the rows that a stream needs.
+
+    Args:
+        position: the encoding that has the table.
+        x: the stream.
+        positions: those of its tokens.
+        context: rows of the table.
+        dim: width of the table.
+
+    Raises:
+        ConfigError: the stream has another width, or other positions than tokens.
+        IndexError: a position is beyond the table; on a GPU this is left to the lookup, which need not wait for it.
+    """
+    if torch.compiler.is_compiling():
+        return
+    name = type(position).__name__
+    if x.shape[-1] != dim:
+        raise ConfigError(f"{name}: built for a stream of width {dim}, and this one has {x.shape[-1]}; build it anew.")
+    if positions.shape[-1] != x.shape[-2]:
+        raise ConfigError(
+            f"{name}: {x.shape[-2]} tokens have {positions.shape[-1]} positions; try torch.arange({x.shape[-2]})."
+        )
+    if positions.device.type == "cpu" and len(positions) and int(positions.max()) >= context:
+        raise IndexError(
+            f"{name}: position {int(positions.max())} is beyond its context={context}, whose last is {context - 1}; "
+            "build it with a larger context."
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from nanotx.nn.position.base import Position, PositionalEncoding
+from nanotx.nn.position.base import Position, PositionalEncoding, check_table
 from nanotx.nn.shapes import Positions, Stream
 
 
@@ -28,4 +28,5 @@ class LearnedPosition(PositionalEncoding):
         self.table = nn.Embedding(context, dim)
 
     def embed(self, x: Stream, positions: Positions) -> Stream:
+        check_table(self, x, positions, self.table.num_embeddings, self.table.embedding_dim)
         return x + self.table(positions)

@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from nanotx.config.schema import divisors
+from nanotx.config.schema import divisors, nearest
 from nanotx.errors import ConfigError
 from nanotx.nn.position.base import PositionalEncoding, Rotated
 from nanotx.nn.shapes import Positions
@@ -29,6 +29,11 @@ class RotaryPosition(PositionalEncoding):
         self.register_buffer("rates", rates, persistent=False)
 
     def rotate(self, q: Rotated, k: Rotated, positions: Positions) -> tuple[Rotated, Rotated]:
+        if q.shape[-1] != (width := 2 * len(self.rates)):
+            raise ConfigError(
+                f"{type(self).__name__}: built for heads of width {width} (dim // heads), and those of the attention "
+                f"have {q.shape[-1]}; build it with the attention's dim and heads."
+            )
         angle = rearrange(positions, "t -> t 1") * self.rates
         cos, sin = self.attention_scale * angle.cos(), self.attention_scale * angle.sin()
         return _rotated(q, cos, sin), _rotated(k, cos, sin)
@@ -43,7 +48,13 @@ def rates(part: str, theta: float, dim: int, heads: int) -> Rates:
     width = dim // heads
     if width % 2:
         fit = [n for n in divisors(dim) if (dim // n) % 2 == 0]
-        raise ConfigError(f"{part}: heads of width {width} have no pairs of channels; try heads from {fit}.")
+        some = (
+            f"heads from {fit}, or another width; as flags, --attention.heads {nearest(heads, fit)} or" if fit else ""
+        )
+        raise ConfigError(
+            f"{part}: heads of width {width} have no pairs of channels; try {some or 'an even width, as by'} "
+            f"--model.dim {heads * (width + 1)}."
+        )
     return theta ** -(torch.arange(0, width, 2, device="cpu") / width)
 
 

@@ -12,7 +12,7 @@ from einops import einsum, rearrange
 from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError
 from nanotx.hardware.memory import check_memory
-from nanotx.nn.position.base import Position, PositionalEncoding
+from nanotx.nn.position.base import Position, PositionalEncoding, check_table
 from nanotx.nn.shapes import Positions, Stream
 
 
@@ -28,7 +28,9 @@ class Sinusoidal(Position):
 
     def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
         if dim % 2:
-            raise ConfigError(f"sinusoidal: dim={dim} is odd, and sines and cosines share it; try {dim + 1}.")
+            raise ConfigError(
+                f"sinusoidal: dim={dim} is odd, and sines and cosines share it; try --model.dim {dim + 1}."
+            )
         check_memory(f"sinusoidal: waves for context={context}", 4 * dim * context, "a shorter one, or rope")
         return SinusoidalPosition(self.theta, dim, context)
 
@@ -47,4 +49,5 @@ class SinusoidalPosition(PositionalEncoding):
         self.register_buffer("table", table.to(torch.get_default_device()), persistent=False)
 
     def embed(self, x: Stream, positions: Positions) -> Stream:
+        check_table(self, x, positions, *self.table.shape)
         return x + self.table[positions].type_as(x)

@@ -116,7 +116,7 @@ FLAGS = [
     (
         "a position without scores to add to",
         "--attention linear --position alibi",
-        r"linear: has no scores for position 'alibi' .*; try rope or none",
+        r"linear: has no scores for position 'alibi' .*; try --position rope or --position none",
     ),
     (
         "dropout where there is none",
@@ -126,7 +126,7 @@ FLAGS = [
     (
         "more experts for a token than there are",
         "--ffn moe --ffn.top_k 9",
-        r"ffn\.top_k: expected at most experts=4, got 9; have more experts",
+        r"ffn\.top_k: expected at most experts=4, got 9; try --ffn\.top-k 4, or --ffn\.experts 9",
     ),
     ("a world of experts", "--ffn moe --ffn.experts 1000000000", r"ffn\.experts: expected a number of at most 4,096"),
     (
