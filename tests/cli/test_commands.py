@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, text, tiny
 
-from nanotx.cli.command import builtin_commands, listed_commands
+from nanotx.cli.command import PACKAGE, builtin_commands, listed_commands
 from nanotx.cli.main import run
 from nanotx.config.source import find_spec
 from nanotx.errors import ConfigError, DataError
@@ -235,3 +235,13 @@ def test_source_of_a_module_is_found_without_importing_the_packages_around_it(si
     spec = find_spec("around.inner")
     assert spec is not None and str(spec.origin).endswith("inner.py") and "around" not in sys.modules
     assert find_spec("around.nothing") is None and find_spec("nothing.at.all") is None
+
+
+@pytest.mark.parametrize("package", [PACKAGE, f"{PACKAGE}.tokenizer"])
+def test_help_of_every_command_has_an_example(package):
+    prog = "nanotx tokenizer" if package.endswith("tokenizer") else "nanotx"
+    for name, command in builtin_commands(package).items():
+        if name in ("train", "tokenizer"):  # pages of their own: of all recipes, and of the tokenizers' commands
+            continue
+        source = Path(command.file).read_text(encoding="utf-8")
+        assert re.search(rf"^ {{4,8}}{prog} {name}\b", source, re.MULTILINE), name

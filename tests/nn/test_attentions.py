@@ -500,7 +500,7 @@ def test_field_of_a_recipe_that_does_not_fit_is_named_by_its_place():
 
 def test_linear_refuses_a_bias_when_the_model_is_built_and_when_it_is_called():
     model = from_table(Model, {"position": "alibi", "block": {"part": "prenorm", "attention": "linear"}})
-    with pytest.raises(ConfigError, match="linear: has no scores for position 'alibi' to add to; try rope"):
+    with pytest.raises(ConfigError, match="linear: has no scores for position 'alibi' to add to; try --position rope"):
         model.build(9)
     with pytest.raises(
         ConfigError, match="linear: has no scores for a position to add to; try --position rope or --position none"

@@ -130,6 +130,7 @@ class MultiHeadAttention(nn.Module, ABC):
 
     def __init__(self, config: MultiHead, dim: int) -> None:
         super().__init__()
+        self.dim = dim
         self.config = config
         self.to_qkv = Linear(dim, (config.heads + 2 * config.kv_heads) * config.head_width(dim), bias=config.bias)
         self.q_norm, self.k_norm = config.head_norm(dim), config.head_norm(dim)
@@ -138,7 +139,7 @@ class MultiHeadAttention(nn.Module, ABC):
         self.attend_hooks: list[AttendHook] = []  # hooks of observers, such as nanotx.lens
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
-        check_arguments(self, x, self.to_out.out_features, position, cache)
+        check_arguments(self, x, self.dim, position, cache)
         heads, kv_heads = self.config.heads, self.config.kv_heads
         qkv = rearrange(self.to_qkv(x), "b t (n k) -> b t n k", n=heads + 2 * kv_heads)
         q, k, v = (rearrange(proj, "b t n k -> b n t k") for proj in qkv.split([heads, kv_heads, kv_heads], dim=2))

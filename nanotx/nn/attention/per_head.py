@@ -73,13 +73,14 @@ class PerHeadAttention(CustomLayout):
 
     def __init__(self, config: PerHead, dim: int) -> None:
         super().__init__()
+        self.dim = dim
         self.heads = nn.ModuleList(Head(config, dim, index) for index in range(config.heads))
         self.q_norm, self.k_norm = config.head_norm(dim), config.head_norm(dim)
         self.dropout = Dropout(config.dropout)  # on the attention weights, one for all heads
         self.to_out = Linear(dim, dim, bias=config.out_bias)
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
-        check_arguments(self, x, self.to_out.out_features, position, cache)
+        check_arguments(self, x, self.dim, position, cache)
         caches = [cache.layer(index) if cache is not None else None for index in range(len(self.heads))]
         norms = (self.q_norm, self.k_norm)
         outputs = [
