@@ -146,7 +146,7 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
     for file in options.load:
         load_file(file)
     callbacks = [*callbacks, *map(read_callback, options.callback)]
-    begun_from = None if options.resume else named_recipe(name, recipe, argv)
+    label = "" if options.resume else recipe_label(name, recipe, argv)
     name = Path(positional_args(argv)[-1]).stem if positional_args(argv) else name
     folder = find_folder(options.run, name, options.resume or options.restart)
     surveyed = Survey()
@@ -164,6 +164,7 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
     base = saved or recipe
     recipe, named = read_recipe(base, argv, prog or f"nanotx train {name}")
     named, flags = named | merged, collect_flags(argv)
+    begun_from = (label, apply_files(base, argv)[0]) if label else None
     if not saved and "tokenizer" not in flags and ("corpus" in flags or "tokenizer" not in named):
         recipe = with_tokenizer_of_tokens(recipe)
     if options.print_config:
@@ -217,16 +218,15 @@ def with_source(recipe: Recipe, argv: list[str]) -> tuple[Recipe, list[str], set
     return recipe, argv[first + whole :], named | more
 
 
-def named_recipe(name: str, recipe: Recipe, argv: Sequence[str]) -> tuple[str, Recipe] | None:
-    """Return the recipe that a command line names, with its files and without its flags, and a name for it.
+def recipe_label(name: str, recipe: Recipe, argv: Sequence[str]) -> str:
+    """Return a name for the recipe that a command line names, with its files; empty for the defaults alone.
 
     Args:
         name: of the recipe.
         recipe: before the files; the defaults where a file is the recipe.
         argv: the files and flags.
     """
-    words = [*([] if recipe == Recipe() else [name]), *(Path(file).stem for file in positional_args(argv))]
-    return (" + ".join(words), apply_files(recipe, argv)[0]) if words else None
+    return " + ".join([*([] if recipe == Recipe() else [name]), *(Path(file).stem for file in positional_args(argv))])
 
 
 def execute(work: Work, name: str, display: AnyDisplay, stop: Stop) -> int:
