@@ -188,7 +188,7 @@ def recipe_table(run: RunReport) -> str:
         return "<p>There is no recipe.</p>"
     changed = sum(field.differs for field in run.recipe)
     known = any(field.default is not None for field in run.recipe)
-    other = run.log.recipe or "default"
+    other = "was" if run.log.recipe else "default"
     parts = []
     for table in dict.fromkeys(field.table for field in run.recipe):
         rows = "".join(

@@ -271,8 +271,8 @@ def test_recipe_shows_where_it_differs_from_the_recipe_that_was_named(trained):
     """`shakespeare_char` has muon and 4 layers; the run has 1 layer, by a flag."""
     page = (trained / "report.html").read_text(encoding="utf-8")
     rows = dict(re.findall(r'<tr class="(?:differs|same)"><th scope="row">(\w+)</th><td>.*?</td><td>(.*?)</td>', page))
-    assert rows["layers"] == "shakespeare_char 4" and rows["optimizer"] == "" and rows["device"] == ""
-    assert rows["corpus"] == "shakespeare_char tiny_shakespeare"
+    assert rows["layers"] == "was 4" and rows["optimizer"] == "" and rows["device"] == ""
+    assert rows["corpus"] == "was tiny_shakespeare"
     assert "from the recipe shakespeare_char, with which the run began" in page
 
 
@@ -289,7 +289,7 @@ def test_field_that_was_changed_later_is_compared_with_the_recipe_that_was_named
     recipe = folder / "recipe.toml"
     saved = re.sub(r"(?m)^lr = .*$", "lr = 0.5", recipe.read_text(encoding="utf-8"), count=1)
     recipe.write_text(saved, encoding="utf-8")
-    assert "<td>shakespeare_char 0.014</td>" in page_of(folder)
+    assert "<td>was 0.014</td>" in page_of(folder)
 
 
 @pytest.mark.parametrize(
