@@ -42,6 +42,12 @@ class Swap:
         return f"{self.place}: {'; '.join([*([self.parts] if self.parts else []), *changed, *sets])}"
 
 
+def describe_swaps(recipe: Recipe, argv: Sequence[str], final: Recipe) -> list[str]:
+    """Return a line for each swap, as `find_swaps`; that of a corpus, which is named anyway, where fields changed."""
+    swaps = find_swaps(recipe, argv, final)
+    return [f"swapped: {swap}" for swap in swaps if swap.place != "corpus" or swap.fields]
+
+
 def find_swaps(recipe: Recipe, argv: Sequence[str], final: Recipe) -> list[Swap]:
     """Return what a swap of parts changed although no file or flag named it, one value per slot.
 

@@ -14,7 +14,8 @@ from nanotx.errors import ConfigError, did_you_mean, printable, shell_quoted
 from nanotx.hardware.cpu import cores
 from nanotx.hardware.device import choose_machine
 from nanotx.recipe import Recipe
-from nanotx.recipe_flags import read_recipe
+from nanotx.recipe_flags import describe_budget, read_recipe
+from nanotx.recipe_swaps import describe_swaps
 from nanotx.training.signals import STOPS, Stopped, process_ends
 
 
@@ -38,7 +39,7 @@ def split_flags(argv: list[str], own: Collection[str]) -> tuple[list[str], list[
 
 
 def read_base(prog: str, argv: Sequence[str], own: Collection[str]) -> tuple[Recipe, str]:
-    """Return the recipe of an experiment with its files and flags merged into it, and its name.
+    """Return the recipe of an experiment with its files and flags merged into it, and its name; print its swaps.
 
     Args:
         prog: the command that was typed, such as `nanotx sweep`.
@@ -51,13 +52,16 @@ def read_base(prog: str, argv: Sequence[str], own: Collection[str]) -> tuple[Rec
     base, rest, name = recipe_by_name([*argv], prog)
     try:
         base, rest, _ = with_source(base, rest)
-        return read_recipe(base, rest, page_of(argv[0]))[0], name
+        recipe, _ = read_recipe(base, rest, page_of(argv[0]))
     except ConfigError as error:
         text = str(error).replace(f"{page_of(argv[0])}: ", f"{prog} {shell_quoted(argv[0])}: ", 1)
         if unknown := re.search(r"--([\w-]+): no such flag\.", text):
             near = did_you_mean(unknown[1], [flag.replace("_", "-") for flag in own]).replace("'", "'--", 1)
             text = text.replace(unknown[0], f"{unknown[0]}{near}") if near and "Did you mean" not in text else text
         raise type(error)(text) from None
+    for line in [*describe_budget(base, rest, recipe), *describe_swaps(base, rest, recipe)]:
+        say(line)
+    return recipe, name
 
 
 def page_of(recipe: str) -> str:

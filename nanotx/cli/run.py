@@ -26,7 +26,7 @@ from nanotx.config.toml import read_toml, write_toml
 from nanotx.errors import ConfigError, MemoryFull, RunError, is_memory_full, shell_quoted
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import Options, apply_files, describe_budget, read_options, read_recipe
-from nanotx.recipe_swaps import find_swaps
+from nanotx.recipe_swaps import describe_swaps
 from nanotx.runs.callbacks import Display as AnyDisplay
 from nanotx.runs.checkpoint import steps
 from nanotx.runs.folder import RunFolder, find_folder
@@ -171,10 +171,9 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
         sys.stdout.write(write_toml(recipe))
         return 0
     display = Display()
-    swaps = [swap for swap in find_swaps(base, argv, recipe) if swap.place != "corpus" or swap.fields]
-    lines = (f"swapped: {swap}" for swap in swaps)  # the title names the corpus
     unproven = [] if saved else laws_of_foreign(recipe, options.load)
-    remarks = (*ignored, *describe_budget(base, argv, recipe), *lines, *unproven)
+    swaps = describe_swaps(base, argv, recipe)
+    remarks = (*ignored, *describe_budget(base, argv, recipe), *swaps, *unproven)
     if saved:
         check_init(saved, recipe)
         recipe = obey_budget(saved, resolve_auto(saved, recipe), folder)

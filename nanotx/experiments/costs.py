@@ -1,11 +1,18 @@
-"""What an arm costs: sizes, and the time of a step, measured alone and interleaved before anything is trained."""
+"""What an arm costs: sizes, and the time and memory of a step, measured alone before anything is trained."""
 
 import math
+import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.autograd.profiler import profile
 
 from nanotx.data.corpus import Corpus
 from nanotx.errors import Diverged
@@ -13,6 +20,7 @@ from nanotx.experiments.plan import Arm, Facts, prepared
 from nanotx.experiments.runner import training_curve
 from nanotx.hardware.device import choose_machine, synchronize
 from nanotx.recipe import Recipe
+from nanotx.runs.session import NOT_ROUND_TRIPPING, text_warnings
 from nanotx.training.dataset import Dataset, load_dataset
 from nanotx.training.trainer import Trainer
 
@@ -23,14 +31,15 @@ TAIL = 0.05
 def measure(arms: Sequence[Arm], corpus: Corpus, rounds: int) -> list[Facts]:
     """Return the facts of all arms; each takes one step per round, in an order that rotates.
 
-    On a CPU the time is processor time of one thread, which other processes hardly touch.
+    On a CPU the time is processor time of one thread, which other processes hardly touch. One more step of each gives
+    the memory.
 
     Args:
         arms: the arms.
         corpus: whose training text the steps read.
         rounds: of the timing; 0 times nothing.
     """
-    recipes = [prepared(arm.recipe, corpus, max(rounds + 1, arm.recipe.train.steps), arm.recipe.seed) for arm in arms]
+    recipes = [prepared(arm.recipe, corpus, max(rounds + 2, arm.recipe.train.steps), arm.recipe.seed) for arm in arms]
     datasets, trainers, facts = list[Dataset](), list[Trainer](), list[Facts]()
     for recipe in recipes:
         machine = choose_machine(recipe.device, recipe.dtype, recipe.threads)
@@ -47,6 +56,8 @@ def measure(arms: Sequence[Arm], corpus: Corpus, rounds: int) -> list[Facts]:
                 flops_per_token=float(model.flops_per_token),
                 seconds_per_step=None,
                 parameters=model.parameter_count,
+                warnings=((NOT_ROUND_TRIPPING,) if not data.eval_texts["val"].size else ())
+                + tuple(text_warnings(recipe, data)),
             )
         )
         if rounds:
@@ -54,7 +65,10 @@ def measure(arms: Sequence[Arm], corpus: Corpus, rounds: int) -> list[Facts]:
     if not rounds:
         return facts
     seconds = interleaved(trainers, rounds)
-    return [replace(fact, seconds_per_step=time) for fact, time in zip(facts, seconds, strict=True)]
+    return [
+        replace(fact, seconds_per_step=time, memory_bytes=None if time is None else step_memory(trainer))
+        for fact, time, trainer in zip(facts, seconds, trainers, strict=True)
+    ]
 
 
 def reads_alike(first: Recipe, second: Recipe) -> bool:
@@ -82,6 +96,60 @@ def interleaved(trainers: Sequence[Trainer], rounds: int) -> list[float | None]:
             synchronize(device)
             times[index].append(clock() - began)
     return [None if index in diverged else statistics.median(some[1:]) for index, some in enumerate(times)]
+
+
+def step_memory(trainer: Trainer) -> int | None:
+    """Return the most bytes that tensors hold during a step: weights, optimizer state, gradients and activations.
+
+    It is what the step allocates, by the device's own counts, and what the trainer holds between steps. None where the
+    step diverges, or the device does not count.
+    """
+    device = trainer.machine.device
+    try:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            before = torch.cuda.memory_allocated(device)
+            trainer.train_step()
+            synchronize(device)
+            most = torch.cuda.max_memory_allocated(device) - before
+        elif device.type == "cpu":
+            most = most_allocated(trainer.train_step)
+        else:
+            return None
+    except Diverged:
+        return None
+    return most + sum(tensor.nbytes for tensor in tensors_of(trainer))
+
+
+def tensors_of(trainer: Trainer) -> Iterator[Tensor]:
+    """Yield the tensors that a trainer holds between steps."""
+    yield from trainer.model.parameters()
+    yield from trainer.model.buffers()
+    yield from trainer.ema.averages.values() if trainer.ema else ()
+    for state in trainer.optimizer.state.values():
+        yield from (value for value in state.values() if isinstance(value, Tensor))
+
+
+def most_allocated(run: Callable[[], object]) -> int:
+    """Return the most bytes of tensors on the CPU that a call holds above those before it, by torch's profiler."""
+    with quiet_profiler(), profile(profile_memory=True) as profiler:
+        run()
+    events = profiler.kineto_results.events() if profiler.kineto_results else []
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    return max([0, *accumulate(change for _, change in changes)])
+
+
+@contextmanager
+def quiet_profiler() -> Iterator[None]:
+    """Within, the profiler's library logs nothing to standard error."""
+    before = os.environ.get("KINETO_LOG_LEVEL")
+    os.environ["KINETO_LOG_LEVEL"] = "99"
+    try:
+        yield
+    finally:
+        del os.environ["KINETO_LOG_LEVEL"]
+        if before is not None:
+            os.environ["KINETO_LOG_LEVEL"] = before
 
 
 def steps_to_baseline(baseline: Sequence[Path], runs: Sequence[Path]) -> float | None:

@@ -29,6 +29,7 @@ from nanotx.laws.runner import attempt_all
 from nanotx.recipe import Budget
 from nanotx.runs.checkpoint import digest as file_digest
 from nanotx.runs.load import load
+from nanotx.runs.session import warmup_warning
 from nanotx.runs.valid import TEXT
 
 FORMAT = 1
@@ -178,11 +179,18 @@ class Experiment:
                 self.say("timing the arms alone")
             facts = measure(self.design.arms, self.corpus, self.design.rounds)
             steps = equal_steps(self.design.arms, facts, self.design.equal)
+            facts = [
+                replace(fact, warnings=(*fact.warnings, warning))
+                if (warning := warmup_warning(arm.recipe.schedule, count))
+                else fact
+                for arm, fact, count in zip(self.design.arms, facts, steps, strict=True)
+            ]
+            for line in warned(names, facts):
+                self.say(line)
             for arm, fact, count in zip(self.design.arms, facts, steps, strict=True):
                 known[arm.name] = {**strict(asdict(fact)), "steps": count, "folder": arm.folder, "swapped": arm.swapped}
             self.write()
-        keys = Facts.__dataclass_fields__
-        facts = [Facts(**{key: value for key, value in known[name].items() if key in keys}) for name in names]
+        facts = [recorded(known[name]) for name in names]
         return facts, [known[name]["steps"] for name in names]
 
     # Tries.
@@ -448,6 +456,24 @@ class Experiment:
         )
         self.write()
         outcome.validation = self.record["validation_readings"]
+
+
+def recorded(entry: Mapping[str, Any]) -> Facts:
+    """Return the facts of an arm from its entry in the record."""
+    values: dict[str, Any] = {key: value for key, value in entry.items() if key in Facts.__dataclass_fields__}
+    return Facts(**{**values, "warnings": tuple(values.get("warnings", ()))})
+
+
+def warned(arms: Sequence[str], facts: Sequence[Facts]) -> list[str]:
+    """Return each warning once, with the arms that it is of."""
+    of: dict[str, list[str]] = {}
+    for arm, fact in zip(arms, facts, strict=True):
+        for warning in fact.warnings:
+            of.setdefault(warning, []).append(arm)
+    return [
+        f"{'every arm' if len(names) == len(arms) else ', '.join(names[:3]) + ', ...' * (len(names) > 3)}: {warning}"
+        for warning, names in of.items()
+    ]
 
 
 def strict(values: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nanotx.config.registry import Slot, file_of, is_foreign
+from nanotx.config.schema import fields
 from nanotx.config.toml import write_toml
 from nanotx.data.corpus import Corpus
 from nanotx.data.corpus.file import File
@@ -53,6 +54,8 @@ class Facts:
     flops_per_token: float
     seconds_per_step: float | None  # measured alone, interleaved with the others; None where nothing was timed
     parameters: int
+    memory_bytes: int | None = None  # the most that tensors hold during a step; None where it was not measured
+    warnings: tuple[str, ...] = ()  # of its texts and its schedule, as nanotx train prints them
 
 
 # Changes.
@@ -207,6 +210,13 @@ def parts_of(recipe: Recipe) -> set[str]:
     """Return the parts of a recipe, as slot/part."""
     configs = [config for _, _, config in walk_configs(recipe) if isinstance(config, Slot)]
     return {f"{type(config).slot}/{config.part}" for config in configs}
+
+
+def values_of(recipe: Recipe, field: str) -> list[Any]:
+    """Return the values of a field as flags name it, such as `attention.heads`, of all configs that have it."""
+    group, _, name = field.rpartition(".")
+    configs = [recipe] if not group else [config for place, _, config in walk_configs(recipe) if place == group]
+    return [getattr(config, name) for config in configs if name in fields(type(config))]
 
 
 def foreign_files(arms: Sequence[Arm]) -> list[Path]:

@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from nanotx.experiments.experiment import Outcome, strict
+from nanotx.experiments.experiment import Outcome, strict, warned
 from nanotx.experiments.statistics import MAX_SEEDS, Losses, Verdict, pairing_gain
 from nanotx.experiments.tries import Choice, Tried
 
 WIDTH = 80
 NAME = 23
 """Columns for the name of an arm; a longer name has a line of its own."""
+
+SHORT_NAME = 16
+"""The same in the table of costs, which is wide."""
 
 
 def verdict_words(verdict: Verdict, unit: str) -> str:
@@ -130,8 +133,8 @@ def edges_of(tries: Sequence[Tried], choice: Choice) -> list[tuple[Tried, str]]:
 
 
 def costs(outcome: Outcome) -> str:
-    """Return the table of what the arms cost."""
-    rows = [("", "weights", "FLOPs/token", "steps", "ms/step", "to the baseline's loss")]
+    """Return the table of what the arms cost: MB of the tensors of a step, steps (and seconds) to a baseline's loss."""
+    rows = [("", "weights", "FLOPs/token", "MB", "steps", "ms/step", "baseline's loss")]
     for arm, facts, steps in zip(outcome.design.arms, outcome.facts, outcome.steps, strict=True):
         seconds = facts.seconds_per_step
         reached = outcome.to_baseline.get(arm.name, math.nan)
@@ -140,10 +143,12 @@ def costs(outcome: Outcome) -> str:
         elif math.isnan(reached):
             until = "-"
         else:
-            until = f"{reached:,.0f} steps" + (f", {reached * seconds:.3g} s" if seconds else "")
+            until = f"{reached:,.0f}" + (f" ({reached * seconds:.3g} s)" if seconds else "")
         time = "-" if seconds is None else f"{1000 * seconds:.3g}"
-        rows.append((arm.name, f"{facts.parameters:,}", f"{facts.flops_per_token:.3g}", f"{steps:,}", time, until))
-    return columns(rows)
+        megabytes = "-" if facts.memory_bytes is None else f"{facts.memory_bytes / 1e6:,.3g}"
+        sizes = (f"{facts.parameters:,}", f"{facts.flops_per_token:.3g}", megabytes)
+        rows.append((arm.name, *sizes, f"{steps:,}", time, until))
+    return columns(rows, SHORT_NAME)
 
 
 def remarks(outcome: Outcome) -> list[str]:
@@ -178,7 +183,7 @@ def remarks(outcome: Outcome) -> list[str]:
     if arms > 1 or len(outcome.design.looks) > 1:
         paid = [f"{arms} arms"] * (arms > 1) + [f"{len(outcome.design.looks)} looks"] * (len(outcome.design.looks) > 1)
         lines.append(f"Intervals pay for {' and '.join(paid)}: a table errs anywhere with a probability of at most 5%.")
-    lines += outcome.notes
+    lines += [*warned(names, outcome.facts), *outcome.notes]
     if outcome.validation:
         last, times = outcome.validation[-1]["bits_per_byte"], len(outcome.validation)
         means = [f"{name} {number(mean(list(last[name].values())))}" for name in names if name in last]
@@ -211,14 +216,14 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def columns(rows: Sequence[Sequence[str]]) -> str:
+def columns(rows: Sequence[Sequence[str]], longest: int = NAME) -> str:
     """Return rows as columns, the first left-aligned; a first cell that is too long has a line of its own."""
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    widths[0] = min(widths[0], NAME)
+    widths[0] = min(widths[0], longest)
     lines = []
     for row in rows:
         first = row[0]
-        if len(first) > NAME:
+        if len(first) > longest:
             lines.append(folded(first, "  "))
             first = ""
         cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]

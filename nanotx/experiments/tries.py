@@ -11,17 +11,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from nanotx.config.schema import fields
 from nanotx.errors import ConfigError, NanotxError
 from nanotx.experiments import student
-from nanotx.experiments.plan import Arm, flags_of
+from nanotx.experiments.plan import Arm, flags_of, values_of
 from nanotx.experiments.statistics import ALPHA
-from nanotx.recipe import Recipe
-from nanotx.recipe_flags import read_recipe, walk_configs
+from nanotx.recipe_flags import read_recipe
 
 SEEDS = 3
 """Seeds of a try."""
@@ -87,13 +84,6 @@ def read_tries(texts: Sequence[str]) -> tuple[Tried, ...]:
     if (count := math.prod(tried.count for tried in tries)) > MOST:
         raise ConfigError(f"--tries: all combinations are {count} tries of each arm; expected at most {MOST}.")
     return tuple(tries)
-
-
-def values_of(recipe: Recipe, field: str) -> list[Any]:
-    """Return the values of a field as flags name it, such as `attention.heads`, of all configs that have it."""
-    group, _, name = field.rpartition(".")
-    configs = [recipe] if not group else [config for place, _, config in walk_configs(recipe) if place == group]
-    return [getattr(config, name) for config in configs if name in fields(type(config))]
 
 
 def multiple_of(arm: Arm, field: str, multiple: float) -> str:

@@ -142,6 +142,39 @@ def grid(axes: Sequence[Axis]) -> list[Point]:
     return [dict(zip((axis.field for axis in axes), some, strict=True)) for some in itertools.product(*values)]
 
 
+def widened(axis: Axis, values: Sequence[str], high: bool, drawn: bool = False) -> str:
+    """Return an axis as `--vary` takes it, with more at one end; "" where whole numbers would go below 1.
+
+    Args:
+        axis: a range or a list of numbers.
+        values: those that were trained, two at least, ascending; a list keeps them, so that they are not trained again.
+        high: which end.
+        drawn: values are drawn from the range, which becomes wider by half of itself.
+    """
+    if axis.is_range and drawn:
+        step = (axis.high / axis.low) ** 0.5 if axis.log else (axis.high - axis.low) / 2
+        ends = [axis.low, axis.high]
+        ends[high] = beyond(ends[high], step, axis.log, high)
+        shown = [str(round(end)) if axis.whole else f"{end:.4g}" for end in ends]
+        return f"{axis.field}={shown[0]}:{shown[1]}{':log' * axis.log}"
+    numbers = [float(value) for value in (values if high else values[::-1])]
+    whole = all(re.fullmatch(r"[+-]?\d+", value) for value in values)
+    by_ratio = not whole and numbers[-1] * numbers[-2] > 0
+    step = numbers[-1] / numbers[-2] if by_ratio else abs(numbers[-1] - numbers[-2])
+    further = beyond(numbers[-1], step if high or not by_ratio else 1 / step, by_ratio, high)
+    if whole and further < 1 <= min(numbers):
+        return ""
+    new = str(round(further)) if whole else f"{further:.4g}"
+    return f"{axis.field}={','.join([*values, new] if high else [new, *values])}"
+
+
+def beyond(end: float, step: float, by_ratio: bool, high: bool) -> float:
+    """Return the number a step beyond an end."""
+    if by_ratio:
+        return end * step if high else end / step
+    return end + step if high else end - step
+
+
 def draws(axes: Sequence[Axis], count: int, seed: int) -> list[Point]:
     """Return random points, all different; fewer if the axes have no more.
 

@@ -48,7 +48,7 @@ from nanotx.training.budget import calibrate, step_cost, whole_steps, with_steps
 from nanotx.training.callbacks.base import Callback
 from nanotx.training.callbacks.evaluation import Evaluation, Sample
 from nanotx.training.compile import SHARES, plan_compile
-from nanotx.training.dataset import load_dataset
+from nanotx.training.dataset import Dataset, load_dataset
 from nanotx.training.freezing import describe_frozen
 from nanotx.training.loop import TrainingRun, failure
 from nanotx.training.plugin_checks import check_foreign
@@ -59,6 +59,10 @@ UNITS = {"tokens": "tokens", "bytes": "bytes", "flops": "FLOPs"}
 TRIAL_STEPS = 1000
 """Nominal length of the trial run that times a step; it does not affect the time of one."""
 
+NOT_ROUND_TRIPPING = (
+    "the tokenizer does not round-trip the validation text: it has unknown or normalised characters. Its loss in nats "
+    "per token cannot be compared with that of another tokenizer."
+)
 SHORT = 10.0
 """Seconds of arithmetic, at the machine's measured peak, below which no run is compiled."""
 
@@ -244,22 +248,8 @@ class Session:
                 self.write_recipe()
             return self.print_next_steps(stopped=False)
         if not self.texts.eval_texts["val"].size:
-            lost = "the tokenizer does not round-trip the validation text: it has unknown or normalised characters."
-            self.display.shout(
-                f"{lost} Its loss in nats per token cannot be compared with that of another tokenizer.",
-                "No bits per byte",
-            )
-        if unknown := self.texts.eval_texts["val"].unknown:
-            self.remarks.append(
-                f"warning: {unknown:,} of the {self.texts.eval_texts['val'].tokens:,} tokens to validate on are <unk>: "
-                "bits per byte cover only the other tokens, and cannot be compared with another tokenizer's."
-            )
-        size, reads = len(self.texts.windows.ids), self.recipe.train.batch_size * self.recipe.model.context
-        if size < reads:
-            self.remarks.append(
-                f"warning: the training text has {size:,} tokens, and each step reads {reads:,}: the model will "
-                "memorise it; try a longer text."
-            )
+            self.display.shout(NOT_ROUND_TRIPPING, "No bits per byte")
+        self.remarks += text_warnings(self.recipe, self.texts)
         if warning := warmup_warning(self.recipe.schedule, self.recipe.train.steps):
             self.remarks.append(warning)
         self.keep_loaded_files()
@@ -564,6 +554,23 @@ class Session:
         self.display.say(f"nanotx resume {folder} --train.steps {2 * self.recipe.train.steps}{own}{watched}")
         self.display.say(f"nanotx sample {folder}{own}")
         return 0
+
+
+def text_warnings(recipe: Recipe, texts: Dataset) -> list[str]:
+    """Return warnings of a text that is too short, or that the tokenizer does not cover."""
+    warnings, val = list[str](), texts.eval_texts["val"]
+    if val.unknown:
+        warnings.append(
+            f"warning: {val.unknown:,} of the {val.tokens:,} tokens to validate on are <unk>: bits per byte cover only "
+            "the other tokens, and cannot be compared with another tokenizer's."
+        )
+    size, reads = len(texts.windows.ids), recipe.train.batch_size * recipe.model.context
+    if size < reads:
+        warnings.append(
+            f"warning: the training text has {size:,} tokens, and each step reads {reads:,}: the model will memorise "
+            "it; try a longer text."
+        )
+    return warnings
 
 
 def warmup_warning(schedule: Schedule, steps: int) -> str:

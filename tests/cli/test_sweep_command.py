@@ -1,13 +1,19 @@
 """`nanotx sweep` trains each point once, shows how the loss responds, and refuses what cannot be swept."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from helpers import text, tiny
 
+from nanotx.cli.commands import sweep as sweep_command
 from nanotx.cli.main import run
 from nanotx.errors import ConfigError, UnknownPart
 from nanotx.experiments import experiment
+from nanotx.experiments.response import Response
+from nanotx.experiments.vary import grid, read_axes
+from nanotx.optim.adamw import AdamW
+from nanotx.recipe import Recipe
 
 VARY = ("--vary", "optimizer.lr=1e-3,1e-2", "--vary", "attention.heads=2,3,4")
 
@@ -88,6 +94,33 @@ def test_sweep_prints_how_to_judge_the_lowest_on_other_seeds(home, swept, monkey
     assert sweep(home, *swept) == 0
     last = [line for line in capsys.readouterr().out.splitlines() if line.startswith("nanotx compare macbook")]
     assert len(last) == 1 and "--seed 7 --change" in last[0] and "--seed 5" not in last[0]
+
+
+def edge(recipe, *losses, vary="optimizer.lr=1e-3,1e-2,1e-1", drawn=False):
+    axes = read_axes([vary])
+    points = zip(losses, grid(axes), strict=True)
+    responses = [Response(point=point, mean=loss) for loss, point in points]
+    words = ["macbook", "--vary", vary, "--seeds", "2"]
+    return sweep_command.edges(replace(Recipe(), optimizer=AdamW(lr=0.02)), axes, responses, recipe, words, drawn)
+
+
+def test_lowest_point_at_an_end_of_the_range_is_named_with_what_goes_further():
+    lines = edge(2.5, 3.0, 2.0, 1.0).splitlines()
+    assert lines == [
+        "The lowest is at the high end of optimizer.lr, 1e-1: it may be lower beyond. To go further:",
+        "nanotx sweep macbook --vary optimizer.lr=1e-3,1e-2,0.02,1e-1,0.5 --seeds 2",
+    ]
+    assert "the low end of optimizer.lr, 1e-3" in edge(2.5, 1.0, 2.0, 3.0)
+    assert "--vary optimizer.lr=0.0001:0.1:log" in edge(
+        2.5, 1.0, 2.0, 3.0, vary="optimizer.lr=1e-3:1e-1:log:3", drawn=True
+    )
+
+
+def test_lowest_point_inside_of_the_range_and_names_have_no_edge():
+    assert edge(2.5, 3.0, 1.0, 2.0) == ""
+    assert edge(0.5, 3.0, 2.0, 1.0) == ""  # the recipe as it is, between two points
+    assert edge(2.5, None, None, None) == ""
+    assert edge(2.5, 2.0, 1.0, vary="ffn=mlp,swiglu") == ""
 
 
 @pytest.mark.parametrize(

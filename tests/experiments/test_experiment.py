@@ -270,6 +270,19 @@ def test_timing_is_of_every_arm_and_measured_once(tmp_path):
     assert Experiment(design("ffn=relu2", rounds=1), tmp_path / "x").measured() == (facts, steps)
 
 
+def test_warnings_of_an_arm_are_printed_before_it_is_trained_and_on_the_page(tmp_path, monkeypatch):
+    lines = list[str]()
+    held = Experiment(design("schedule.warmup=90", "ffn=relu2"), tmp_path / "x", lines.append)
+    monkeypatch.setattr(experiment_module, "run_jobs", lambda *_: pytest.fail("trained before the warning"))
+    facts, _ = held.measured()
+    (line,) = [line for line in lines if line.startswith("schedule.warmup=90: warning: schedule ")]
+    assert "its warm-up is too long for 3 steps" in line
+    again = list[str]()
+    assert Experiment(design("schedule.warmup=90", "ffn=relu2"), tmp_path / "x", again.append).measured()[0] == facts
+    assert again == []
+    assert experiment_module.warned(["a", "b"], [facts[1], facts[1]])[0].startswith("every arm: warning: schedule")
+
+
 def test_equal_flops_give_the_smaller_model_more_steps(tmp_path):
     held = Experiment(design("model.dim=8", equal="flops"), tmp_path / "x")
     facts, steps = held.measured()

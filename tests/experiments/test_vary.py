@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanotx.errors import ConfigError
-from nanotx.experiments.vary import MOST, Axis, change_of, draws, grid, read_axes, read_axis
+from nanotx.experiments.vary import MOST, Axis, change_of, draws, grid, read_axes, read_axis, widened
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,36 @@ def test_draws_of_a_logarithmic_range_are_even_by_ratios():
 
 def test_draws_end_where_there_are_no_more_points():
     assert len(draws(read_axes(["a=1,2", "b=x,y"]), 9, seed=1)) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "high", "wider"),
+    [
+        ("a=1e-3:1e-1:log:3", True, "a=0.001,0.01,0.1,1"),
+        ("a=1e-3:1e-1:log:3", False, "a=0.0001,0.001,0.01,0.1"),
+        ("a=0.1:0.3:3", True, "a=0.1,0.2,0.3,0.45"),
+        ("a=1e-3,2e-3", False, "a=0.0005,1e-3,2e-3"),
+        ("a=0,0.5", True, "a=0,0.5,1"),
+        ("model.dim=96,128", True, "model.dim=96,128,160"),
+        ("model.dim=96,128", False, "model.dim=64,96,128"),
+        ("model.layers=1,2", False, ""),
+    ],
+)
+def test_axis_that_goes_further_at_one_end_keeps_the_values_that_were_trained(text, high, wider):
+    axis = read_axis(text)
+    assert widened(axis, axis.grid(), high) == wider
+    assert not wider or set(axis.grid()) < set(read_axis(wider).grid())
+
+
+@pytest.mark.parametrize(
+    ("text", "high", "wider"),
+    [
+        ("a=1e-3:1e-1:log", True, "a=0.001:1:log"),
+        ("a=1e-3:1e-1:log", False, "a=0.0001:0.1:log"),
+        ("a=0.1:0.3", True, "a=0.1:0.4"),
+        ("a=10:20", False, "a=5:20"),
+    ],
+)
+def test_range_that_is_drawn_from_becomes_wider(text, high, wider):
+    axis = read_axis(text)
+    assert widened(axis, [], high, drawn=True) == wider

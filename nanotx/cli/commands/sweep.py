@@ -16,10 +16,10 @@ from nanotx.config.schema import check_max, check_min, in_range
 from nanotx.errors import ConfigError, NanotxError, UnknownPart, printable, shell_quoted
 from nanotx.experiments import report
 from nanotx.experiments.experiment import Design, Experiment, Outcome
-from nanotx.experiments.plan import BASELINE, Arm, digest, make_arm
+from nanotx.experiments.plan import BASELINE, Arm, digest, make_arm, values_of
 from nanotx.experiments.response import Response, lowest, picture, respond
 from nanotx.experiments.statistics import SMALLEST
-from nanotx.experiments.vary import MOST, Axis, Point, change_of, draws, grid, read_axes
+from nanotx.experiments.vary import MOST, Axis, Point, change_of, draws, grid, number, read_axes, widened
 from nanotx.recipe import Recipe
 
 PROG = "nanotx sweep"
@@ -95,6 +95,8 @@ def run(argv: list[str]) -> int:
     responses = responses_of(outcome, points)
     recipe = respond({}, outcome.losses[BASELINE], outcome.losses[BASELINE]).mean
     show(outcome, responses, recipe, [*positional_args(argv), *others])
+    if end := edges(base, axes, responses, recipe, argv, drawn=bool(flags.random)):
+        sys.stdout.write(printable(f"\n{end}\n"))
     if flags.plot:
         from nanotx.cli.sweep_plot import draw  # matplotlib is slow to import
 
@@ -200,6 +202,51 @@ def show(outcome: Outcome, responses: list[Response], recipe: float | None, word
             f"had no part in that:\nnanotx compare {shlex.join(command)}"
         )
     sys.stdout.write(printable("\n\n".join(blocks)) + "\n")
+
+
+def edges(
+    base: Recipe, axes: list[Axis], responses: list[Response], recipe: float | None, argv: list[str], drawn: bool
+) -> str:
+    """Return a paragraph if the lowest loss is at an end of a range: at which, and the command that goes further.
+
+    The recipe as it is counts among the points.
+
+    Args:
+        base: the recipe as it is.
+        axes: of the sweep.
+        responses: of its points.
+        recipe: mean loss of the recipe as it is.
+        argv: the words of the command.
+        drawn: the points were drawn at random.
+    """
+    best = lowest(responses)
+    if best is None or best.mean is None:
+        return ""
+    own = {axis.field: str((values_of(base, axis.field) or [""])[0]) for axis in axes}
+    point = own if recipe is not None and recipe < best.mean else best.point
+    ends, words = list[str](), list(argv)
+    for axis in axes:
+        swept = {number(response.point[axis.field]): response.point[axis.field] for response in responses}
+        values = {value: text for value, text in {number(own[axis.field]): own[axis.field], **swept}.items() if value}
+        at = number(point[axis.field])
+        if None in swept or len(swept) < 2 or at not in (min(values), max(values)):
+            continue
+        low = min(values)
+        wider = widened(axis, [values[value] for value in sorted(values)], high=at != low, drawn=drawn)
+        if wider:
+            ends.append(f"the {'low' if at == low else 'high'} end of {axis.field}, {point[axis.field]}")
+            words = [with_axis(word, axis, wider) for word in words]
+    if not ends:
+        return ""
+    command = shlex.join([*PROG.split(), *words])
+    return f"The lowest is at {' and '.join(ends)}: it may be lower beyond. To go further:\n{command}"
+
+
+def with_axis(word: str, axis: Axis, text: str) -> str:
+    """Return a word of the command line, or if it states the axis, the same with another text."""
+    flag = "--vary=" * word.startswith("--vary=")
+    field, equals, _ = word.removeprefix(flag).partition("=")
+    return flag + text if equals and field.strip().replace("-", "_") == axis.field else word
 
 
 def without_seed(words: list[str]) -> list[str]:
