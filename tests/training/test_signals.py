@@ -143,7 +143,7 @@ def test_run_stopped_repeatedly_at_any_moment_ends_in_the_same_bits(train, tmp_p
 
 
 def test_only_a_second_ctrl_c_half_a_second_later_ends_at_once(train, tmp_path):
-    child = train(*SLOWLY, "20", train_steps=10**6)
+    child = train(*SLOWLY, "50", train_steps=10**6)
     child.until((tmp_path / "run/metrics.jsonl").exists)
     time.sleep(0.2)  # in the first step, which takes so many seconds
     child.send(signal.SIGINT, signal.SIGINT, signal.SIGTERM)
@@ -154,7 +154,7 @@ def test_only_a_second_ctrl_c_half_a_second_later_ends_at_once(train, tmp_path):
     began = time.monotonic()
     child.send(signal.SIGINT)
     assert child.finish()[0] == 130
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25  # however busy the machine is; the step would take twice as long
 
 
 def test_signal_of_another_kind_never_ends_at_once(train, tmp_path):
