@@ -97,6 +97,8 @@ class Claims:
     def read(cls, file: Path = FILE) -> "Claims":
         """Read a file of claims; a field that no claim has, or one that is missing, is a ValueError."""
         tables = tomllib.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
+        if tables.keys() != (wanted := {"machine", "claim", "table", "given"}):
+            raise ValueError(f"{file.name}: expected the tables {sorted(wanted)}, got {sorted(tables)}")
         for fields in tables["claim"].values():
             fields["shows"] = {unit: [*map(Decimal, row)] for unit, row in fields.get("shows", {}).items()}
         claims = {}
@@ -116,7 +118,10 @@ class Claims:
         if name in self.templates:
             lists = {claim.name: SimpleNamespace(**spelled(claim)) for claim in self.claims.values()}
             template = self.templates[name]
-            return markdown(template["head"], [[cell.format(**lists) for cell in row] for row in template["rows"]])
+            try:
+                return markdown(template["head"], [[cell.format(**lists) for cell in row] for row in template["rows"]])
+            except (KeyError, AttributeError, IndexError) as error:
+                raise ValueError(f"table {name}: a cell names what no claim has: {error}") from None
         claim = self.claims[name]
         if claim.head:
             return markdown(claim.head, [[row, *map(shown, values)] for row, values in claim.shows.items()])
@@ -272,6 +277,9 @@ def rewritten(text: str, claims: Claims) -> str:
 
 def drift(claims: Claims) -> list[str]:
     """Every difference between the pages and the claims."""
+    named = [(claim.name, page) for claim in claims.claims.values() for page in claim.pages if page not in pages()]
+    if named := [*named, *(("[given]", page) for page in claims.given if page not in pages())]:
+        return [f"{page}: is no page that is watched, and {name} names it" for name, page in named]
     faults = [fault for claim in claims.claims.values() if claim.json for fault in unbacked(claim)]
     for page in pages():
         text = text_of(page)
@@ -388,7 +396,7 @@ def listing(claims: Claims, words: list[str]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read the flags, do what they ask, and return the exit code."""
+    """Read the flags and the file, do what they ask, and return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--list", nargs="*", metavar="WORD", help="list the claims")
@@ -396,12 +404,19 @@ def main(arguments: list[str] | None = None) -> int:
     what.add_argument("--check", metavar="ID", help="measure a claim again")
     parser.add_argument("--anyway", action="store_true", help="check, though it takes long or needs another machine")
     flags = parser.parse_args(arguments)
-    claims = Claims.read()
+    try:
+        return run(flags, Claims.read())
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"claims: {error}\n")
+
+
+def run(flags: argparse.Namespace, claims: Claims) -> int:
+    """Do what the flags ask."""
     if flags.list is not None:
         print(listing(claims, flags.list))
     elif flags.check:
         if flags.check not in claims.claims:
-            parser.error(f"no claim is called {flags.check!r}; python docs/claims.py --list shows all")
+            raise ValueError(f"no claim is called {flags.check!r}; python docs/claims.py --list shows all")
         return check(claims.claims[flags.check], claims, flags.anyway)
     elif flags.write:
         for page in (page for page in pages() if page.endswith(".md")):

@@ -203,11 +203,20 @@ def test_check_of_a_table_counts_the_numbers_that_differ(monkeypatch, capsys):
 
 def test_marker_and_field_that_are_unknown_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(claims_of_docs, "pages", lambda: [PAGE])
+    assert drift(claims_with(pages=["docs/result.md"])) == [
+        "docs/result.md: is no page that is watched, and loss names it"
+    ]
     monkeypatch.setattr(claims_of_docs, "text_of", lambda page: "<!-- claims: lost -->\n\n<!-- /claims -->\n")
     assert drift(Claims({}, {}, {}, {})) == [f"{PAGE}: a marker names lost, which is no claim and no table"]
+    lost = replace(claims_with(), templates={"both": {"head": ["a"], "rows": [["{lost.nats}"]]}})
+    with pytest.raises(ValueError, match="table both: a cell names what no claim has: 'lost'"):
+        lost.table("both")
     file = tmp_path / "claims.toml"
     file.write_text("[machine]\n[given]\n[table]\n[claim.loss]\nwhat = 'a loss'\nseed = 1\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"claims\.toml: claim loss: .*unexpected keyword argument 'seed'"):
+        Claims.read(file)
+    file.write_text("[machine]\n[givn]\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"expected the tables .* got \['givn', 'machine'\]"):
         Claims.read(file)
 
 
