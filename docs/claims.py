@@ -209,8 +209,8 @@ def transcripts(text: str) -> dict[str, str]:
 
 
 def digest(output: str) -> str:
-    """Eight digits for an output, whatever its blanks."""
-    return hashlib.sha256(" ".join(output.split()).encode()).hexdigest()[:8]
+    """Eight digits for an output, whatever its blanks and the lines of our source that it names."""
+    return hashlib.sha256(re.sub(r"\.py:\d+", ".py", " ".join(output.split())).encode()).hexdigest()[:8]
 
 
 # Drift.

@@ -99,6 +99,7 @@ def test_transcript_is_that_of_its_claim():
     (fault,) = unshown(PAGE, text.replace("1.50", "1.49"), claims)
     assert fault.endswith(f'output = "{digest("loss 1.49")}"')
     assert list(unclaimed(PAGE, text, claims_with())) == [f"{PAGE}: no claim holds the transcript of nanotx eval"]
+    assert digest("base.py:134  1.50") == digest("base.py:135 1.50") != digest("base.py:135 1.51")
 
 
 def test_number_is_that_of_the_file_of_results():
