@@ -108,6 +108,7 @@ def test_patterns_plain_indices_and_types_are_free(line):
 # A part is a file of its own name, and says where it comes from.
 
 SELF_EVIDENT = {
+    "nanotx/nn/adapt/none.py": "does nothing",
     "nanotx/nn/norm/none.py": "does nothing",
     "nanotx/nn/embedding/tokens.py": "a table",
     "nanotx/optim/schedules/constant.py": "the number one",
@@ -167,6 +168,7 @@ def registered(tree: ast.Module) -> list[str]:
 
 def test_every_slot_of_nanotx_is_listed():
     known = {
+        "adapt",
         "attention",
         "block",
         "callback",

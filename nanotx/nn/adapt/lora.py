@@ -23,7 +23,7 @@ class Lora(Adapt):
     """A product of two thin matrices beside each of some linear maps; these stay as they are."""
 
     rank: int = 8  # columns of A and rows of B
-    alpha: float = 16.0  # what A B is multiplied by is alpha / rank
+    alpha: float = 16.0  # A B is multiplied by alpha / rank
     targets: tuple[str, ...] = ("blocks.*",)  # patterns of names of linear maps, such as 'blocks.*.attention.to_qkv'
 
     def __post_init__(self) -> None:
