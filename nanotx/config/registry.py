@@ -268,7 +268,10 @@ def load_file(path: str | Path) -> LoadedFile:
             f"--load {path}: expected a Python file such as mine.py, or {file.name}/__init__.py; got a folder."
         )
     if spec is None or spec.loader is None or not file.is_file():
-        raise ConfigError(f"--load {path}: expected a Python file such as mine.py, and there is no such file.")
+        raise ConfigError(
+            f"--load {path}: expected a Python file such as mine.py, and there is no such file. "
+            "A run that was trained with it keeps a copy in its folder code."
+        )
     try:
         content = file.read_bytes()
     except OSError as error:

@@ -148,15 +148,15 @@ def edits(recorded: Iterable[RecordedFile]) -> list[Edit]:
     A file that this process has not imported is no edit: a part that is missing is an error of its own. A file that
     registers callbacks alone is none either, because a callback does not change a run.
     """
-    loaded = {file.path: file.sha256 for file in LOADED_FILES.values()}
-    edited = []
+    loaded, recorded = {file.path: file.sha256 for file in LOADED_FILES.values()}, list(recorded)
+    known, edited = {file.sha256 for file in recorded}, []
     for file in recorded:
         path = counterpart(file)
         if path is None or file.sha256 in loaded.values() or (file.only_watches and only_callbacks(parts_in(path))):
             continue
         with suppress(OSError):
             digest = loaded.get(path) or checkpoint.digest(path)
-            if digest != file.sha256:
+            if digest not in known:  # otherwise it is another recorded file, of the same name
                 edited.append(Edit(recorded=file, path=path, sha256=digest))
     return edited
 

@@ -19,7 +19,7 @@ from nanotx.config.registry import LOADED, LOADED_FILES, load_file
 from nanotx.errors import ConfigError, RunError, RunWarning, UnknownPart
 from nanotx.laws.all_laws import SLOTS
 from nanotx.runs.folder import RunFolder
-from nanotx.runs.loaded_files import keep_copies
+from nanotx.runs.loaded_files import edits, keep_copies
 from nanotx.training.callbacks.base import Callback
 
 PART = """
@@ -332,6 +332,17 @@ def test_files_of_one_name_get_copies_of_their_own_and_equal_ones_share_one(tmp_
     assert copies(tmp_path, "a = 1", "a = 2", "a = 1") == ["x.py", "x-2.py", "x.py"]
     assert copies(tmp_path, "a = 1", "a = 2") == ["x.py", "x-2.py"]  # again: nothing new
     assert sorted(path.name for path in (tmp_path / "run/code").iterdir()) == ["x-2.py", "x.py"]
+
+
+def test_recorded_file_that_is_not_imported_is_no_edit_of_another_of_its_name(tmp_path):
+    first, second = (write(tmp_path / folder / "x.py", source) for folder, source in (("a", "a = 1"), ("b", "a = 2")))
+    recorded = keep_copies([load_file(first), load_file(second)], RunFolder(tmp_path / "run"))
+    forget()
+    load_file(first)
+    assert edits(recorded) == []
+    forget()
+    load_file(write(tmp_path / "c" / "x.py", "a = 3"))
+    assert [edit.recorded.copy for edit in edits(recorded)] == ["x.py", "x-2.py"]
 
 
 def test_copy_is_of_the_bytes_that_were_executed(tmp_path):
