@@ -40,17 +40,17 @@ class Flags:
 def run(argv: list[str]) -> int:
     """Write the pack, print what it is, and return the exit code."""
     flags = parse(Flags, argv, "nanotx merge")
-    for file in flags.load:
-        load_file(file)
+    plugins = [load_file(file) for file in flags.load]
     loaded = load(flags.folder, flags.step)
     adapter = loaded.recipe.model.adapt
     if not adapter.patterns:
         raise ConfigError(f"{flags.folder}: has no adapter to merge; it can be used as it is.")
     whole = merged(loaded)
-    write_pack(whole, Path(flags.run), [Path(file) for file in flags.load], flags.overwrite)
+    write_pack(whole, Path(flags.run), plugins, flags.overwrite)
     sys.stdout.write(
         f"{flags.run}: step {loaded.step:,}, {whole.model.parameter_count:,} weights, of which the adapter had "
         f"{loaded.model.parameter_count - whole.model.parameter_count:,} beside them\n"
     )
-    sys.stdout.write(f"nanotx sample {shell_quoted(flags.run)}\n")
+    own = "".join(f" --load {shell_quoted(file)}" for file in flags.load)
+    sys.stdout.write(f"nanotx sample {shell_quoted(flags.run)}{own}\n")
     return 0
