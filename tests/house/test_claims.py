@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 from dataclasses import fields, replace
 from datetime import date
@@ -29,6 +30,8 @@ from claims import (
 
 CLAIMS = Claims.read()
 PAGE = "docs/results.md"
+BENCHMARKS = [*(ROOT / "benchmarks").glob("*.py")]
+COMMANDS = [file.stem for file in (ROOT / "nanotx/cli/commands").iterdir()]
 TABLE = "<!-- claims: loss -->\n\n| step | nats |\n|---|---|\n| 100 | 1.50 |\n\n<!-- /claims -->\n"
 
 
@@ -116,6 +119,9 @@ def test_claims_are_in_the_order_of_their_pages_and_complete():
         assert bool(claim.command) != bool(claim.source), claim.name
         assert claim.machine in CLAIMS.machines or claim.source, claim.name
         assert claim.shows or claim.json or claim.output, claim.name
+        program, name, *_ = shlex.split(claim.command) or ["python", "-c"]
+        known = {"nanotx": COMMANDS, "python": ["-c", *(f"benchmarks/{file.name}" for file in BENCHMARKS)]}
+        assert name in known[program], f"{claim.name}: {claim.command} cannot be run"
     used = {field.name for claim in CLAIMS.claims.values() for field in fields(claim) if getattr(claim, field.name)}
     assert used == {field.name for field in fields(Claim)}
     assert CLAIMS.machines.keys() == {claim.machine for claim in CLAIMS.claims.values()} - {""}
