@@ -67,7 +67,7 @@ def speed_words(card: Card) -> list[str]:
     what = WORDS_OF_PASSES.get(whole, whole)
     ratios = [speed.ratio for speed in some if speed.ratio is not None]
     if all(speed.interval and speed.interval[0] <= 1 <= speed.interval[1] for speed in some):
-        return [f"{what} takes as long as with {card.against}"]
+        return [f"{what} takes as long as with {card.against}, as far as can be told"]
     low, high = f"{min(ratios):.2f}", f"{max(ratios):.2f}"
     return [f"{what} takes {low if low == high else f'{low} to {high}'} times as long as with {card.against}"]
 
