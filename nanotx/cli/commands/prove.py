@@ -146,6 +146,7 @@ def question_of(flags: Flags, others: list[str]) -> Question:
         part=part,
         against=against,
         name=recipe_name,
+        flags=tuple(others),
         arms=(first, second),
         seeds=flags.seeds,
         examples=flags.examples,

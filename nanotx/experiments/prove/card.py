@@ -58,7 +58,8 @@ class Card:
     against: str  # name of another part of the slot
     config: str  # of the part, as Python writes it
     against_config: str
-    recipe: str
+    recipe: str  # in which both were trained
+    flags: list[str] = field(default_factory=list)  # that changed it for both
     key: str = ""  # digest of the question, the sources of its parts and the machine
     files: list[str] = field(default_factory=list)  # of the user, as --load names them
     machine: dict[str, Any] = field(default_factory=dict)

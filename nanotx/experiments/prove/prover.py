@@ -60,6 +60,7 @@ class Question:
     part: str  # slot/part
     against: str  # name of another part of the slot
     name: str  # of the recipe
+    flags: tuple[str, ...] = ()  # that changed the recipe, as they were typed
     arms: tuple[Arm, Arm]  # the recipe with `against`, and with the part
     seeds: int = 5
     examples: int = 50  # random cases of each law
@@ -331,6 +332,7 @@ def new_card(question: Question) -> Card:
         config=repr(mine),
         against_config=repr(theirs),
         recipe=question.name,
+        flags=list(question.flags),
         key=question.key,
         files=list(question.load),
         machine=describe_machine("torch", "numpy"),

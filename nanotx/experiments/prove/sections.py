@@ -1,6 +1,7 @@
 """A card in words and tables, the same for the terminal and for every file."""
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,7 +96,8 @@ def sections(card: Card) -> list[Section]:
     swapped = [f"{swap}." for swap in card.swapped] or ["Nothing."]
     configs = [f"{card.part}: {card.config}", f"{card.slot}/{card.against}: {card.against_config}"]
     parts.append(Section(title="What changed besides", lines=swapped))
-    parts.append(Section(title="Set-up", lines=[*configs, machine_words(card)]))
+    recipe = shlex.join(["recipe:", card.recipe, *card.flags])
+    parts.append(Section(title="Set-up", lines=[*configs, recipe, machine_words(card)]))
     return parts
 
 
