@@ -2,5 +2,5 @@
 
 `server` starts it, `app` lists the routes, `guard` says whom it answers, `worker` runs one generation at a time,
 `continuation` is that generation, `completions` is the API, and `playground` is what the page asks for. It needs
-starlette and uvicorn (`pip install "nanotx[web]"`), which nothing else imports.
+starlette and uvicorn (`pip install starlette uvicorn`), which nothing else imports.
 """

@@ -18,7 +18,7 @@ ORDER = 27
 PACKAGES = ("starlette", "uvicorn")
 """Packages of the extra `web`."""
 
-INSTALL = 'pip install "nanotx[web]"'
+INSTALL = "pip install starlette uvicorn"
 """What installs them, where nanotx came from a wheel as in a checkout: pip knows the extras of what is installed."""
 
 
@@ -30,7 +30,7 @@ class Flags:
     sliders act at once, heads can be looked at and removed. Programs use /v1/completions and /v1/models, for instance
     with OpenAI's client: OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none"). Ctrl-C ends it.
 
-    It needs two packages more than the other commands: pip install "nanotx[web]"
+    It needs two packages more than the other commands: pip install starlette uvicorn
 
         nanotx serve runs/shakespeare_char-1
         nanotx serve runs/shakespeare_char-1 runs/shakespeare_char-2
