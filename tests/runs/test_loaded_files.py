@@ -191,6 +191,7 @@ def test_part_of_an_edited_file_under_another_name_is_seen_too(folder, tmp_path)
         nanotx.load(folder)
 
 
+@pytest.mark.filterwarnings("default::nanotx.errors.RunWarning")
 def test_command_prints_the_warning_in_one_line_on_standard_error(folder, edited, capsys):
     assert exit_code(lambda: run(["sample", str(folder), "--max-new-tokens", "3", "--load", edited])) == 0
     err = capsys.readouterr().err
