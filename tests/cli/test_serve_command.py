@@ -9,7 +9,7 @@ from nanotx.errors import ConfigError, RunError
 
 def test_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(serve, "find_spec", lambda name: None if name == "uvicorn" else object())
-    with pytest.raises(ConfigError, match=r'uvicorn is not installed; try pip install starlette uvicorn$'):
+    with pytest.raises(ConfigError, match=r"uvicorn is not installed; try pip install starlette uvicorn$"):
         run(["serve", "runs/a"])
 
 
