@@ -185,6 +185,7 @@ KINDS_OF_TEXT = {
     "DIR": "a folder such as runs/mine",
     "PATH": "a path",
     "RUN": "the folder of a run",
+    "PATTERN": "a pattern of names",
 }
 """What the names of values mean, in an error."""
 

@@ -133,6 +133,11 @@ class Session:
             del model
             self.measure_steps(machine, source)
         self.remarks += describe_frozen(self.trainer.model)
+        if self.recipe.model.adapt.patterns and self.recipe.init is None:
+            self.remarks.append(
+                f"warning: adapt {self.recipe.model.adapt.part}: the weights that stay as they are were drawn from the "
+                "seed; begin with those of a trained run by --init RUN."
+            )
         self.trainer.detect = work.options.detect_anomaly
 
     def tokenizer(self, recipe: Recipe) -> Codec | None:

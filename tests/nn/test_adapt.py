@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import text, tiny
 from planted import planted
 from safetensors.torch import load_file
 
@@ -242,3 +243,14 @@ def test_rows_of_an_adapter_are_those_of_its_weight_in_every_form():
         product = adapter.their_rows(entry, b) @ a
         wanted = their_weight(entry, {"x.weight": b @ a})
         torch.testing.assert_close(product.T if form == TRANSPOSED else product, wanted)
+
+
+def test_adapter_of_weights_that_nobody_trained_is_warned_of_and_lists_what_is_frozen(tmp_path, capsys):
+    corpus = ["--corpus", "file", "--corpus.path", str(text(tmp_path / "text.txt"))]
+    words = [*tiny(train_steps=1, train_eval_every=0, train_sample_every=0), "--adapt", "lora", "--adapt.rank", "2"]
+    assert run(["train", "macbook", *corpus, *words, "--run", str(tmp_path / "run")]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "warning: adapt lora: the weights that stay as they are were drawn from the seed" in out
+    assert "frozen: " in out and "embedding.weight" in out
+    with pytest.raises(ConfigError, match="--freeze: expected a pattern of names, got nothing"):
+        run(["train", "macbook", "--freeze"])

@@ -88,7 +88,7 @@ def no_target(pattern: str, maps: list[str], wrappable: list[str]) -> str:
     if matched := [name for name in maps if fnmatchcase(name, pattern)]:
         return f"matches only {matched[0]}, whose weight is used elsewhere too; name another linear map."
     close = get_close_matches(pattern, wrappable, SHOWN, 0.4) or wrappable[:SHOWN]
-    return f"matches no linear map. There are {', '.join(close)}{', ...' * (len(wrappable) > len(close))}"
+    return f"matches no linear map. There are {', '.join(close)}{', ..' * (len(wrappable) > len(close))}."
 
 
 def adapted(model: nn.Module) -> Iterator[tuple[str, AdaptedLinear]]:
