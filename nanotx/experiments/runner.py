@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -43,6 +43,7 @@ class Job:
     seed: int
     folder: Path
     recipe: Recipe
+    load: tuple[str, ...] = ()  # files of the user's own, which its process has imported
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +104,7 @@ def finished(job: Job) -> Result | None:
     return Result(arm=job.arm, seed=job.seed, figures=figures, machine={"versions": about}) if done else None
 
 
-def train_job(job: Job, load: Sequence[str] = ()) -> Result:
+def train_job(job: Job) -> Result:
     """Train a run to its end, from its newest checkpoint if it has one, or until a signal stops it.
 
     Raises:
@@ -112,7 +113,7 @@ def train_job(job: Job, load: Sequence[str] = ()) -> Result:
     began = time.process_time()
     with listening() as stop:
         try:
-            code = session(job, stop, load)
+            code = session(job, stop)
         except Interrupted:  # before there was anything to save
             code = stop.exit_code
         except Diverged as error:
@@ -133,7 +134,7 @@ def train_job(job: Job, load: Sequence[str] = ()) -> Result:
     )
 
 
-def session(job: Job, stop: Stop, load: Sequence[str]) -> int:
+def session(job: Job, stop: Stop) -> int:
     """Run a session in the folder of a job, and return its exit code."""
     folder, recipe = RunFolder(job.folder), job.recipe
     resume = folder.exists and folder.is_run
@@ -141,7 +142,7 @@ def session(job: Job, stop: Stop, load: Sequence[str]) -> int:
     if surveyed.recipe:
         recipe = resolve_auto(surveyed.recipe, recipe)
         check_resumable(surveyed.recipe, recipe)
-    options = Options(run=str(job.folder), resume=resume, load=tuple(load))
+    options = Options(run=str(job.folder), resume=resume, load=job.load)
     work = Work(recipe, folder, options, surveyed, began=time.perf_counter())
     return Session(work, Quiet(), stop).run_to_end(job.folder.name)
 
@@ -166,7 +167,7 @@ def run_jobs(jobs: Sequence[Job], processes: int, load: Sequence[str], on_result
     """
     if processes == 1:
         for job in jobs:
-            result = train_job(job, load)
+            result = train_job(replace(job, load=tuple(load)))
             if result.stopped:
                 raise Stopped(result.stopped)
             on_result(result)
@@ -255,10 +256,10 @@ def work(jobs: Connection, load: Sequence[str]) -> None:
             arm, seed, folder, table = jobs.recv()
         except (EOFError, OSError):
             return
-        job = Job(arm=arm, seed=seed, folder=Path(folder), recipe=from_table(Recipe, table))
+        job = Job(arm=arm, seed=seed, folder=Path(folder), recipe=from_table(Recipe, table), load=tuple(load))
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            result = retried(job, load)
+            result = retried(job)
         except NanotxError as error:
             result = Result(arm=arm, seed=seed, failure=f"{type(error).__name__}: {error}")
         finally:
@@ -271,12 +272,12 @@ def work(jobs: Connection, load: Sequence[str]) -> None:
             return
 
 
-def retried(job: Job, load: Sequence[str]) -> Result:
+def retried(job: Job) -> Result:
     """Train a job; wait for the process of a killed experiment that still saves the run."""
     deadline = time.monotonic() + OCCUPIED
     while True:
         try:
-            return train_job(job, load)
+            return train_job(job)
         except RunError as error:
             if "is using this run" not in str(error) or time.monotonic() > deadline:
                 raise
