@@ -111,9 +111,9 @@ def test_same_experiment_again_trains_nothing_and_says_the_same(folder, outcome,
 def test_experiment_stopped_at_any_run_ends_with_the_same_page(outcome, tmp_path, monkeypatch):
     train, calls = runner.train_job, []
 
-    def stopped(job, load):
+    def stopped(job):
         calls.append(job)
-        return runner.Result(arm=job.arm, seed=job.seed, stopped=15) if len(calls) in (2, 6) else train(job, load)
+        return runner.Result(arm=job.arm, seed=job.seed, stopped=15) if len(calls) in (2, 6) else train(job)
 
     monkeypatch.setattr(runner, "train_job", stopped)
     for _ in range(2):
@@ -136,7 +136,7 @@ def test_run_that_a_signal_stopped_is_continued_from_its_checkpoint(folder, outc
 def test_another_arm_uses_the_runs_of_the_baseline(folder, outcome, monkeypatch):
     jobs = []
     train = runner.train_job
-    monkeypatch.setattr(runner, "train_job", lambda job, load: (jobs.append(job.arm), train(job, load))[1])
+    monkeypatch.setattr(runner, "train_job", lambda job: (jobs.append(job.arm), train(job))[1])
     more = Experiment(design(*CHANGES, "norm=rmsnorm"), folder).run()
     assert set(jobs) == {"norm=rmsnorm"} and len(jobs) == 3
     assert more.losses["ffn=relu2"] == outcome.losses["ffn=relu2"]
@@ -177,10 +177,10 @@ def test_arm_that_is_decided_at_a_look_gets_no_more_seeds(tmp_path):
 def test_arm_that_diverges_has_that_for_a_verdict_and_is_not_tried_again(tmp_path, monkeypatch):
     changes, session = ("optimizer.lr=1e5",), runner.session
 
-    def diverging(job, stop, load):
+    def diverging(job, stop):
         if job.arm == changes[0] and job.seed != 6:
             raise Diverged("step 2: the loss is NaN.")
-        return session(job, stop, load)
+        return session(job, stop)
 
     monkeypatch.setattr(runner, "session", diverging)
     result = Experiment(design(*changes), tmp_path / "x").run()
