@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,6 +10,11 @@ import type_checks
 from hypothesis import HealthCheck, settings
 
 type_checks.install()
+
+from helpers import forget_loaded_files  # noqa: E402  nanotx is imported under the checks
+from planted import MUTANTS  # noqa: E402
+
+from nanotx.config.registry import LOADED_FILES  # noqa: E402
 
 slow = [HealthCheck.too_slow]
 settings.register_profile("dev", max_examples=30, deadline=None, suppress_health_check=slow)
@@ -26,6 +32,17 @@ def one_thread():
     """A run sets the threads of its process; the next test has one again."""
     yield
     torch.set_num_threads(1)
+
+
+def forgotten_afterwards() -> Iterator[None]:
+    """Files that --load imports are of the test or the file of tests that asks for them; mutants are out of the way."""
+    before = set(LOADED_FILES)
+    yield
+    forget_loaded_files(keep=before | {path for path in LOADED_FILES if path.parent == MUTANTS})
+
+
+loaded_by_a_test = pytest.fixture(autouse=True)(forgotten_afterwards)
+loaded_by_a_file = pytest.fixture(autouse=True, scope="module")(forgotten_afterwards)
 
 
 def pytest_collection_finish() -> None:

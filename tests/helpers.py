@@ -9,10 +9,12 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from hypothesis import settings
+
+from nanotx.config.registry import LOADED, LOADED_FILES, Slot
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = {
@@ -105,6 +107,21 @@ def fork(action: Callable[[], object], out: Path, err: Path) -> int:
         os._exit(code)
 
 
+def forget_loaded_files(keep: Collection[Path] = ()) -> None:
+    """Make the files that --load imported, and their parts, unknown to this process; but not those to keep."""
+    for path, loaded in list(LOADED_FILES.items()):
+        if path in keep:
+            continue
+        for title in loaded.parts:
+            slot, _, part = title.partition("/")
+            (family,) = (family for family in Slot.__subclasses__() if family.slot == slot)
+            del family.registered[part]
+        for name in [name for name in sys.modules if name.startswith(LOADED)]:
+            if getattr(sys.modules[name], "__file__", None) == str(path):
+                del sys.modules[name]
+        del LOADED_FILES[path]
+
+
 def python(*words: object, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     """What `python WORDS...` gives, in a fork of this process, which has imported PyTorch already.
 
@@ -127,6 +144,7 @@ def python(*words: object, cwd: Path = ROOT, **environment: str) -> subprocess.C
         os.environ.update(environment)
         sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep)
         settings.load_profile("default")
+        forget_loaded_files()
         run_as_python(command)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -172,6 +190,7 @@ class Forked:
         def action() -> None:
             os.chdir(cwd)
             sys.argv = ["nanotx", *words]
+            forget_loaded_files()
             before()
             runpy.run_module("nanotx", run_name="__main__", alter_sys=True)
 

@@ -1,21 +1,18 @@
 """What an arm costs: sizes, and the time and memory of a step, measured alone before anything is trained."""
 
 import math
-import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import accumulate
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.autograd.profiler import profile
 
 from nanotx.data.corpus import Corpus
 from nanotx.errors import Diverged
+from nanotx.experiments.allocated import most_allocated
 from nanotx.experiments.plan import Arm, Facts, prepared
 from nanotx.experiments.runner import training_curve
 from nanotx.hardware.device import choose_machine, synchronize
@@ -128,28 +125,6 @@ def tensors_of(trainer: Trainer) -> Iterator[Tensor]:
     yield from trainer.ema.averages.values() if trainer.ema else ()
     for state in trainer.optimizer.state.values():
         yield from (value for value in state.values() if isinstance(value, Tensor))
-
-
-def most_allocated(run: Callable[[], object]) -> int:
-    """Return the most bytes of tensors on the CPU that a call holds above those before it, by torch's profiler."""
-    with quiet_profiler(), profile(profile_memory=True) as profiler:
-        run()
-    events = profiler.kineto_results.events() if profiler.kineto_results else []
-    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
-    return max([0, *accumulate(change for _, change in changes)])
-
-
-@contextmanager
-def quiet_profiler() -> Iterator[None]:
-    """Within, the profiler's library logs nothing to standard error."""
-    before = os.environ.get("KINETO_LOG_LEVEL")
-    os.environ["KINETO_LOG_LEVEL"] = "99"
-    try:
-        yield
-    finally:
-        del os.environ["KINETO_LOG_LEVEL"]
-        if before is not None:
-            os.environ["KINETO_LOG_LEVEL"] = before
 
 
 def steps_to_baseline(baseline: Sequence[Path], runs: Sequence[Path]) -> float | None:

@@ -3,7 +3,8 @@
 import torch
 from test_experiment import BASE
 
-from nanotx.experiments.costs import measure, most_allocated, step_memory, tensors_of
+from nanotx.experiments.allocated import most_allocated
+from nanotx.experiments.costs import measure, step_memory, tensors_of
 from nanotx.experiments.plan import make_arms, prepared
 from nanotx.hardware.device import choose_machine
 from nanotx.training.dataset import load_dataset

@@ -163,7 +163,7 @@ def test_pruning_loss_is_the_expected_count_times_the_cost_of_the_next_best_cut(
 def test_pruned_field_is_that_of_the_remaining_tokens(pieces, data):
     field, _ = seeded(pieces, 2, 1)
     alive = np.array([token < field.letters or data.draw(st.booleans()) for token in range(len(field.sizes))])
-    left = field.kept(alive)
+    left = field.filtered(alive)
     assert left.tokens() == [token for token, lives in zip(field.tokens(), alive, strict=True) if lives]
     scores = dict.fromkeys(left.tokens(), -1.0)
     assert np.allclose(expected(left, np.array(list(scores.values()))), list(slow_expected(pieces, scores).values()))

@@ -48,7 +48,7 @@ class Flags:
     """
 
     names: tuple[str, ...] = argument("SLOT/PART")  # part to prove, such as attention/gqa
-    against: str = option("PART")  # part of the same slot beside it; without it, the recipe's
+    against: str = option("PART")  # name of the part to compare it with; without it, the recipe's
     recipe: str = "macbook"  # recipe in which both are trained
     change: tuple[str, ...] = repeated(
         "FIELD=VALUE"
@@ -57,7 +57,7 @@ class Flags:
     examples: int = 50  # random cases of each law
     rounds: int = 15  # rounds of the timing of a pass; 0 times nothing
     smallest: float = SMALLEST  # smallest difference that matters, in bits per byte
-    quick: bool = False  # at most 3 seeds, 10 cases and 7 rounds, and runs of 50 steps
+    quick: bool = False  # shorten the card: at most 3 seeds, 10 cases and 7 rounds, and runs of 50 steps
     processes: int = 0  # runs to train side by side, each by one thread; 0 for one per core
     out: str = option("DIR")  # folder of the card and its runs; without it, runs/prove-<slot>-<part>-<digest>
     html: str = option("FILE")  # write the card as a page that fetches nothing

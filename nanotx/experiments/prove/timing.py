@@ -5,15 +5,13 @@ round, and their ratio is the median of the ratios within a round.
 """
 
 import math
-import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
+from nanotx.experiments.allocated import most_allocated
 from nanotx.hardware.device import synchronize
 
 Run = Callable[[], object]
@@ -113,25 +111,4 @@ def peak_bytes(run: Run, device: torch.device, warm: bool = True) -> int | None:
         return torch.cuda.max_memory_allocated(device) - before
     if device.type != "cpu":
         return None
-    with silent_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        run()
-    assert profiled.profiler is not None and profiled.profiler.kineto_results is not None
-    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
-
-
-@contextmanager
-def silent_stderr() -> Iterator[None]:
-    """Discard what is written to the standard error inside this context: the profiler logs that it begins and ends."""
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
+    return most_allocated(run)
