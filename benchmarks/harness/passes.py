@@ -1,11 +1,9 @@
 """One layer at one shape: its laws there, the two passes that are timed, eager or compiled, kernels and memory."""
 
 import dataclasses
-import os
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import cache, lru_cache, partial
 from typing import Any
 
@@ -18,6 +16,7 @@ from harness.processes import megabytes, peak_in_child, peak_on_cuda, reset_peak
 from harness.slots import SLOTS, Shape
 from nanotx import laws
 from nanotx.config.registry import load_file
+from nanotx.experiments.allocated import silent_stderr
 from nanotx.hardware.device import Machine, choose_machine, synchronize
 from nanotx.laws.cases.layer_case import COARSE, TOLERANCES
 from nanotx.laws.equality import Outcome, outputs_and_gradients, require_same_outcome
@@ -203,19 +202,6 @@ def kernels_of(run: Callable[[], object]) -> Kernels:
 def first_known(operators: Iterable[str]) -> str | None:
     """Return the kernel of the first operator that is known."""
     return next((kernel for name in operators for key, kernel in KERNELS.items() if key in name), None)
-
-
-@contextmanager
-def silent_stderr() -> Iterator[None]:
-    """Discard the standard error, of libraries too: the profiler logs its every step."""
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
 
 
 # Memory.
