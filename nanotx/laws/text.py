@@ -189,6 +189,8 @@ def alter_json(value: Any, path: Sequence[int]) -> Any:
         return not value
     if isinstance(value, int | float):
         return value + 1
+    if value and isinstance(value, str) and (path[0] if path else len(value)) % 2:
+        return value + value[-1]  # a reader that mends what is there twice would not see it
     return {"x": 0} if value == {} else [0] if value == [] else f"{value or ''}x"
 
 

@@ -184,8 +184,8 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "a tied weight has two states": (
         "plain",
         f"{TRAINER}.__init__",
-        "build_grouped(self.model.named_parameters())",
-        "build_grouped(self.model.named_parameters(remove_duplicate=False))",
+        "for name, param in self.model.named_parameters() if param.requires_grad",
+        "for name, param in self.model.named_parameters(remove_duplicate=False) if param.requires_grad",
     ),
     "the last group that matches decides": (
         "groups",

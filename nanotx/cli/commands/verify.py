@@ -103,7 +103,7 @@ def all_checks(folder: RunFolder, where: EvalMachine) -> Iterator[Check]:
             continue
         yield from checks
         valid += [left[0]] if {check.result for check in checks} == {"holds"} else []
-    if valid and (code := check_copies(folder, valid[0])):
+    if valid and (code := check_loaded_files(folder, valid)):
         yield code
     yield check_metrics_log(folder, newest=max(checkpoint.steps(folder.checkpoints), default=0))
     if folder.summary.exists():  # a run that was killed has none
@@ -111,6 +111,18 @@ def all_checks(folder: RunFolder, where: EvalMachine) -> Iterator[Check]:
     if folder.report.exists():
         yield attempt("report.html", partial(check_report, folder.report))
     yield check_evaluation(folder, valid, where)
+
+
+def check_loaded_files(folder: RunFolder, valid: list[Path]) -> Check | None:
+    """Run `check_copies` on a checkpoint that the training process does not remove in the meantime."""
+    while valid:
+        try:
+            return check_copies(folder, valid[0])
+        except (NanotxError, OSError):
+            if valid[0].exists():
+                raise
+        valid = list(valid_checkpoints(folder)[0].values())
+    return None
 
 
 def check_evaluation(folder: RunFolder, valid: list[Path], where: EvalMachine) -> Check:
