@@ -178,7 +178,10 @@ def remarks(outcome: Outcome) -> list[str]:
             for name, verdict in outcome.verdicts.items()
             if verdict.bootstrap and verdict.p_flips is not None
         ]
-        lines.append(f"For information, bootstrap interval and sign-flip test{limit}: {'; '.join(boots)}.")
+        lines.append(
+            f"The paired t test above decides. For information, bootstrap interval and sign-flip test{limit}: "
+            f"{'; '.join(boots)}."
+        )
     arms = len(outcome.verdicts)
     if arms > 1 or len(outcome.design.looks) > 1:
         paid = [f"{arms} arms"] * (arms > 1) + [f"{len(outcome.design.looks)} looks"] * (len(outcome.design.looks) > 1)

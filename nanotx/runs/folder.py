@@ -168,7 +168,8 @@ def find_folder(named: str, name: str, resume: bool) -> RunFolder:
             hint = (
                 "it is not a run; choose another folder"
                 if resume or not is_run
-                else f"continue the run with --resume, or choose another, such as {named.rstrip('/')}-2"
+                else f"continue the run with --resume (in Python, resume=True), or choose another, such as "
+                f"{named.rstrip('/')}-2"
             )
             raise ConfigError(f"--run {named}: already exists: {hint}.")
         return folder

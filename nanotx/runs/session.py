@@ -43,6 +43,7 @@ from nanotx.runs.summary import summarize, title
 from nanotx.runs.trainer_state import prune, read_state, save
 from nanotx.runs.valid import TEXT, Proven
 from nanotx.tokenizers import Codec
+from nanotx.tokenizers.char import Char
 from nanotx.training.auto_batch import largest_micro_batch
 from nanotx.training.budget import calibrate, step_cost, whole_steps, with_steps
 from nanotx.training.callbacks.base import Callback
@@ -110,7 +111,8 @@ class Session:
         try:
             self.texts = load_dataset(recipe, codec, self.check_corpus, display.say)
         except TextError as error:  # a character of the validation text
-            raise TextError(f"{error} As flags: --tokenizer bpe, or --tokenizer.unknown.") from None
+            own = "" if "unknown" in fields(type(recipe.tokenizer)) else f" --tokenizer {Char.part}"
+            raise TextError(f"{error} As flags: --tokenizer byte, or{own} --tokenizer.unknown.") from None
         except Unavailable as error:
             if not work.may_fall_back:
                 raise

@@ -167,7 +167,7 @@ MISTAKES = r"""
 2 | train NAME --seed -1                     | seed: expected a number of at least 0
 2 | train NAME --model.dropout 1.5           | expected a fraction from 0 up to but not including 1
 2 | train NAME --run                         | --run: expected a path such as runs/mine, got nothing
-2 | train NAME --run RUN                     | continue the run with --resume, or choose another, such as runs/t-2
+2 | train NAME --run RUN                     | continue the run with --resume .in Python, resume=True., or choose
 2 | train NAME --run my.txt                  | it is not a run; choose another folder
 # texts
 3 | train NAME --corpus missing.txt          | missing\.txt: there is no such file or folder

@@ -245,6 +245,6 @@ def test_on_a_narrow_terminal_the_last_fields_are_left_out_and_named(home, capsy
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert nanotx(["runs"]) == 0
     lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
-    note = "They also differ in attention.heads, ffn, optimizer.lr; name columns with --columns."
+    note = "Not shown, for want of width: attention.heads, ffn, optimizer.lr; name columns with --columns."
     assert note in lines and max(len(line) for line in lines if line != note) <= 80
     assert "bits_per_byte" in lines[1]

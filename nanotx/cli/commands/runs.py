@@ -114,7 +114,7 @@ def default_columns(runs: Sequence[RunRow]) -> list[str]:
 
 
 def write_table(runs: Sequence[RunRow], columns: list[str], fits: bool) -> None:
-    """Print the runs; on a terminal, leave out the last differing fields where the table is too wide, if it may."""
+    """Print the runs; on a terminal, leave out the last fields, then figures, where the table is too wide."""
     console, terminal = Console(highlight=False), sys.stdout.isatty()
     shown = list(columns)
     cells = [[shown_value(entry, name) for name in columns] for entry in runs]
@@ -122,13 +122,14 @@ def write_table(runs: Sequence[RunRow], columns: list[str], fits: bool) -> None:
         name: max(cell_len(text) for text in (name, *column))
         for name, column in zip(columns, zip(*cells, strict=True), strict=True)
     }
-    droppable = [name for name in columns if name not in ("run", "status", *FIGURES)]
+    fields = [name for name in columns if name not in ("run", "status", *FIGURES)]
+    droppable = [*(name for name in columns if name in FIGURES[2:]), *fields]
     while fits and terminal and droppable and sum(widths[name] + GAP for name in shown) >= console.width:
         shown.remove(droppable.pop())
     rows = [[cell for name, cell in zip(columns, row, strict=True) if name in shown] for row in cells]
     tables.print_table(console, "", [shown, *rows], terminal)
     if hidden := [name for name in columns if name not in shown]:
-        print_line(f"They also differ in {', '.join(hidden)}; name columns with --columns.")
+        print_line(f"Not shown, for want of width: {', '.join(hidden)}; name columns with --columns.")
 
 
 def shown_value(run: RunRow, column: str) -> str:

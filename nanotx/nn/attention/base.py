@@ -109,10 +109,11 @@ class MultiHead(Attention):
         """
         if dim % self.heads:
             fit, pair = divisors(dim), 2 * self.heads
-            near = nearest(self.heads, [n for n in fit if dim // n % 2 == 0] or fit)  # rope halves the width of a head
+            even = [heads for heads in fit if dim // heads % 2 == 0]  # rope halves the width of a head
+            other = f"--attention.heads {nearest(self.heads, even)} or " if even else ""
             raise ConfigError(
                 f"{self.part}: heads={self.heads} do not divide dim={dim}; try heads from {fit}, or another width; as "
-                f"flags, --attention.heads {near} or --model.dim {-(-dim // pair) * pair}."
+                f"flags, {other}--model.dim {-(-dim // pair) * pair}."
             )
         return dim // self.heads
 
