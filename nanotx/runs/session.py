@@ -587,5 +587,5 @@ def warmup_warning(schedule: Schedule, steps: int) -> str:
         return ""
     return (
         f"warning: schedule {schedule.part}: its warm-up is too long for {steps:,} steps: the learning rate comes to "
-        f"at most {best:.2g} times optimizer.lr; try a shorter --schedule.warmup, or more --train.steps."
+        f"at most {best:.2g} times optimizer.lr; try --schedule.warmup {steps // 10}, or more --train.steps."
     )

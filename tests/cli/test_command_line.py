@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ from nanotx.cli.command import builtin_commands
 from nanotx.cli.entry import exit_code
 from nanotx.cli.main import run
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TokenizerError, UnknownPart
+from nanotx.optim.schedules.cosine import Cosine
+from nanotx.optim.schedules.wsd import Wsd
+from nanotx.runs.session import warmup_warning
 from nanotx.tokenizers import Tokenizer
 
 COMMANDS = [name.name for name in pkgutil.iter_modules(nanotx.cli.commands.__path__)]
@@ -199,6 +203,14 @@ def test_warm_up_longer_than_the_run_is_a_warning(
     corpus = ["--corpus", "file", "--corpus.path", str(reached / "t.txt"), "--run", str(tmp_path / "r")]
     assert run(["train", "nanogpt_64", *tiny(), *corpus, *words.split()]) == 0
     assert ("its warm-up is too long" in capsys.readouterr().out) == warned
+
+
+@pytest.mark.parametrize("steps", [1, 7, 60, 250])
+def test_warm_up_that_a_warning_proposes_is_short_enough(steps):
+    for schedule in (Wsd(warmup=200), Cosine(warmup=400)):
+        warning = warmup_warning(schedule, steps)
+        (proposed,) = re.findall(r"try --schedule.warmup (\d+)", warning)
+        assert warmup_warning(replace(schedule, warmup=int(proposed)), steps) == ""
 
 
 # A text of one's own is named by its path; what was probably meant is named in full.

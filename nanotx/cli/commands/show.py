@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
@@ -14,7 +15,7 @@ from nanotx.cli.dashboard import printable_row
 from nanotx.cli.picture import Picture, Present
 from nanotx.config.flags import argument, option, parse
 from nanotx.config.schema import check_max, check_min
-from nanotx.errors import ConfigError, RunError
+from nanotx.errors import ConfigError, RunError, printable
 from nanotx.files import write_atomic
 from nanotx.runs import pack_reader
 from nanotx.runs.folder import RunFolder, is_pack, not_a_run
@@ -68,6 +69,7 @@ def run(argv: list[str]) -> int:
         write_atomic(Path(flags.plot), svg_of(console))
     except OSError as error:
         raise RunError(f"--plot {flags.plot}: cannot be written: {error.strerror}.") from None
+    sys.stdout.write(f"{printable(flags.plot)}\n")
     return 0
 
 
