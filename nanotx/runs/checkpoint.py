@@ -35,6 +35,9 @@ from nanotx.config.schema import INT_LIMIT
 from nanotx.errors import RunError
 from nanotx.files import DESKTOP_FILES, is_left, open_regular, read_regular, unused_path
 
+UNWRITTEN = "the checkpoint cannot be written"
+"""What the error says where the disk refuses a checkpoint; the metrics log has it as a warning."""
+
 MANIFEST = "MANIFEST.json"
 MOST_ALLOCATED = 2**30
 """Maximal number of bytes that a probe allocates; some disks have to write them."""
@@ -77,7 +80,7 @@ def write_atomic(folder: Path, files: dict[str, Content]) -> None:
         with suppress(OSError):
             disk.remove(temporary)
         raise RunError(
-            f"{folder}: the checkpoint cannot be written: {error}; earlier ones are untouched. "
+            f"{folder}: {UNWRITTEN}: {error}; earlier ones are untouched. "
             f"{room(folder.parent, sum(map(length, files.values())))} Free some space, or repair the folder."
         ) from None
 

@@ -315,9 +315,9 @@ def had_checkpoint(folder: RunFolder, rows: list[Row], last: int) -> bool:
     """Return whether the rows show that the run has saved a checkpoint."""
     if any(row["event"] == "checkpoint" or (row["event"] in ("end", "resume") and row["step"]) for row in rows):
         return True
-    if not last:
+    if not last or any(row["event"] == "warning" and checkpoint.UNWRITTEN in row["text"] for row in rows):
         return False
-    try:  # older versions log no checkpoints; a step after one was due shows that it was saved
+    try:  # a process may die before it logs its first checkpoint; a step after one was due shows that it was saved
         plan = read_saved_recipe(folder.recipe).train
     except UnknownPart:
         raise

@@ -15,7 +15,12 @@ from helpers import text, tiny
 
 from nanotx import disk
 from nanotx.cli.main import run as nanotx
+from nanotx.config.toml import write_toml
 from nanotx.errors import NanotxError, RunError
+from nanotx.recipe import Recipe, Train
+from nanotx.runs import checkpoint
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.resume_check import had_checkpoint
 
 
 @pytest.fixture
@@ -272,3 +277,17 @@ def test_library_that_cannot_open_a_file_is_a_failing_disk(train, tmp_path, monk
     with pytest.raises(RunError, match="Too many open files"):
         train("--resume", train_steps=4)
     assert "Training continues" in capsys.readouterr().out
+
+
+def test_run_whose_disk_refused_every_checkpoint_had_none(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.recipe.write_text(write_toml(Recipe(train=Train(steps=16, checkpoint_every=4))), encoding="utf-8")
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError) as refused:
+        checkpoint.write_atomic(tmp_path / "file" / "step-4", {"trainer.json": "{}"})
+    rows = [{"event": "step", "step": step} for step in range(1, 9)]
+    warning = {"event": "warning", "step": 4, "text": f"step 4: {refused.value} Training continues."}
+    assert had_checkpoint(folder, rows, 8)  # it may have died before it logged the first one
+    assert not had_checkpoint(folder, [*rows[:4], warning, *rows[4:]], 8)
+    assert had_checkpoint(folder, [{"event": "checkpoint", "step": 1}, *rows, warning], 8)
