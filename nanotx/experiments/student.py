@@ -12,7 +12,7 @@ EXACT = 60
 
 
 def probability(t: Float[np.ndarray, "*shape"], freedom: int) -> Float[np.ndarray, "*shape"]:
-    """Return the probabilities that |T| is below |t|.
+    """Return the probabilities that T is between -t and t, for positive t.
 
     Args:
         t: values of the t statistic.
@@ -32,7 +32,7 @@ def probability(t: Float[np.ndarray, "*shape"], freedom: int) -> Float[np.ndarra
 
 @lru_cache(maxsize=4096)
 def quantile(level: float, freedom: int) -> float:
-    """Return the t below which |T| stays with some probability, such as 2.776 for a level of 0.95 and 4 degrees."""
+    """Return the t such that T is between -t and t with some probability, such as 2.776 for a level of 0.95 and 4 degrees."""
     if freedom > EXACT:
         return _expansion(level, freedom)
     low, high = 0.0, 1.0

@@ -1,6 +1,6 @@
 """Contention: how long the threads of this process were ready to run, but waited while others used the processor.
 
-Linux counts it for each thread, in /proc/self/task/*/schedstat: nanoseconds that it ran, nanoseconds that it waited
+Linux counts it for each thread, in `/proc/self/task/*/schedstat`: nanoseconds that it ran, nanoseconds that it waited
 in the run queue, and the number of its time slices. Other systems do not say.
 Source: https://docs.kernel.org/scheduler/sched-stats.html
 """
