@@ -32,7 +32,7 @@ def probability(t: Float[np.ndarray, "*shape"], freedom: int) -> Float[np.ndarra
 
 @lru_cache(maxsize=4096)
 def quantile(level: float, freedom: int) -> float:
-    """Return the t such that T is between -t and t with some probability, such as 2.776 for a level of 0.95 and 4 degrees."""
+    """Return the t such that T is between -t and t with some probability: 2.776 for 0.95 and 4 degrees of freedom."""
     if freedom > EXACT:
         return _expansion(level, freedom)
     low, high = 0.0, 1.0
