@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from nanotx.cli.console import check_output
 from nanotx.cli.run import recipe_by_name, with_source
 from nanotx.config.command_line import collect_flags, positional_args
 from nanotx.errors import ConfigError, did_you_mean, printable, shell_quoted
@@ -62,6 +63,22 @@ def read_base(prog: str, argv: Sequence[str], own: Collection[str]) -> tuple[Rec
     for line in [*describe_budget(base, rest, recipe), *describe_swaps(base, rest, recipe)]:
         say(line)
     return recipe, name
+
+
+def check_outputs(**paths: str) -> None:
+    """Refuse, before hours of training, files that could not be written after it.
+
+    Args:
+        paths: by the name of their flag; an empty one is not asked for.
+
+    Raises:
+        ConfigError: a path is a file of a run, or in a folder that does not exist.
+    """
+    for flag, path in paths.items():
+        if path:
+            check_output(path, f"--{flag}")
+            if not (folder := Path(path).absolute().parent).is_dir():
+                raise ConfigError(f"--{flag} {path}: there is no folder {folder}; make it, or choose another.")
 
 
 def page_of(recipe: str) -> str:

@@ -77,6 +77,8 @@ def test_run_that_diverged_leaves_its_arm_without_a_law(home, capsys):
         (["--largest-width", "0.25"], "smallest-width: expected less than --largest-width 0.25, got 0.5"),
         (["--plot", "plot.jpg"], "ends in .svg"),
         (["--seeds", "0"], "seeds"),
+        (["--json", "nowhere/out.json"], "--json nowhere/out.json: there is no folder .*nowhere; make it"),
+        (["--plot", "nowhere/out.svg"], "--plot nowhere/out.svg: there is no folder"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_trained(home, words, message, capsys):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from nanotx.cli.console import write_json
-from nanotx.cli.experiments import page_of, read_base, say, side_by_side, split_flags, stopping
+from nanotx.cli.experiments import check_outputs, page_of, read_base, say, side_by_side, split_flags, stopping
 from nanotx.config.command_line import positional_args
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
@@ -89,6 +89,7 @@ def run(argv: list[str]) -> int:
     mine, others = split_flags(argv, [field.name for field in fields(Flags)])
     names = positional_args(argv)
     flags = parse(Flags, [*names[:1], *mine], PROG)
+    check_outputs(json=flags.json)
     if Path(names[0]).is_dir():
         return compare_existing(flags, names, others)
     for file in flags.load:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from nanotx.cli.console import write_json
-from nanotx.cli.experiments import page_of, read_base, say, side_by_side, split_flags, stopping
+from nanotx.cli.experiments import check_outputs, page_of, read_base, say, side_by_side, split_flags, stopping
 from nanotx.cli.run_plot import check as check_plot
 from nanotx.config.command_line import positional_args
 from nanotx.config.flags import argument, option, parse, repeated
@@ -17,7 +17,6 @@ from nanotx.experiments.dial import ON_THE_DIAL, Size, sizes
 from nanotx.experiments.experiment import Design, Experiment
 from nanotx.experiments.plan import digest, make_arms, split_change
 from nanotx.experiments.scaling import page, scaling_of, to_json
-from nanotx.experiments.statistics import SMALLEST
 from nanotx.recipe import Recipe
 from nanotx.training.budget import step_cost
 from nanotx.training.dataset import load_dataset
@@ -77,6 +76,7 @@ def run(argv: list[str]) -> int:
     own = [field.name for field in fields(Flags)]
     mine, others = split_flags(argv, own)
     flags = parse(Flags, [*positional_args(argv)[:1], *mine], PROG)
+    check_outputs(plot=flags.plot, json=flags.json)
     if flags.plot:
         check_plot(flags.plot)
     for file in flags.load:
@@ -153,7 +153,6 @@ def designed(name: str, size: Size, place: int, flags: Flags, prog: str) -> Desi
         arms=tuple(arms),
         seeds=tuple(range(size.recipe.seed, size.recipe.seed + flags.seeds)),
         looks=(flags.seeds,),
-        smallest=SMALLEST,
         held_out=flags.held_out,
         rounds=0,
         examples=0 if place else flags.examples,

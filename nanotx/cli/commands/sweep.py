@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from nanotx.cli.console import write_json
-from nanotx.cli.experiments import page_of, read_base, say, side_by_side, split_flags, stopping
+from nanotx.cli.experiments import check_outputs, page_of, read_base, say, side_by_side, split_flags, stopping
 from nanotx.cli.run_plot import check as check_plot
 from nanotx.config.command_line import positional_args
 from nanotx.config.flags import argument, option, parse, repeated
@@ -70,6 +70,7 @@ def run(argv: list[str]) -> int:
     own = [field.name for field in fields(Flags)]
     mine, others = split_flags(argv, own)
     flags = parse(Flags, [*positional_args(argv)[:1], *mine], PROG)
+    check_outputs(plot=flags.plot, json=flags.json)
     if flags.plot:
         check_plot(flags.plot)
     for file in flags.load:
