@@ -17,7 +17,7 @@ from nanotx.experiments.plan import Arm, Facts, prepared
 from nanotx.experiments.runner import training_curve
 from nanotx.hardware.device import choose_machine, synchronize
 from nanotx.recipe import Recipe
-from nanotx.runs.session import NOT_ROUND_TRIPPING, text_warnings
+from nanotx.runs.start_warnings import NOT_ROUND_TRIPPING, text_warnings
 from nanotx.training.dataset import Dataset, load_dataset
 from nanotx.training.trainer import Trainer
 

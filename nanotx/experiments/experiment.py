@@ -29,7 +29,7 @@ from nanotx.laws.runner import attempt_all
 from nanotx.recipe import Budget
 from nanotx.runs.checkpoint import digest as file_digest
 from nanotx.runs.load import load
-from nanotx.runs.session import warmup_warning
+from nanotx.runs.start_warnings import warmup_warning
 from nanotx.runs.valid import TEXT
 
 FORMAT = 1

@@ -26,7 +26,6 @@ from nanotx.files import clear, is_blank, read_regular, write_atomic
 from nanotx.hardware.device import Machine, choose_machine, make_deterministic, peak_flops
 from nanotx.hardware.memory import keep_freed_memory
 from nanotx.nn.transformer import Transformer
-from nanotx.optim.schedules import Schedule
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import Options
 from nanotx.runs import checkpoint
@@ -39,6 +38,7 @@ from nanotx.runs.loaded_files import RecordedFile, keep_copies
 from nanotx.runs.metrics_log import MetricsLog, read
 from nanotx.runs.resume import check_corpus, resume_run, tokenizer_of
 from nanotx.runs.resume_check import Survey, changes, check_resumable, recipe_digest, recorded_budget, set_aside
+from nanotx.runs.start_warnings import NOT_ROUND_TRIPPING, text_warnings, warmup_warning
 from nanotx.runs.summary import summarize, title
 from nanotx.runs.trainer_state import prune, read_state, save
 from nanotx.runs.valid import TEXT, Proven
@@ -49,7 +49,7 @@ from nanotx.training.budget import calibrate, step_cost, whole_steps, with_steps
 from nanotx.training.callbacks.base import Callback
 from nanotx.training.callbacks.evaluation import Evaluation, Sample
 from nanotx.training.compile import SHARES, plan_compile
-from nanotx.training.dataset import Dataset, load_dataset
+from nanotx.training.dataset import load_dataset
 from nanotx.training.freezing import describe_frozen
 from nanotx.training.loop import TrainingRun, failure
 from nanotx.training.plugin_checks import check_foreign
@@ -60,10 +60,6 @@ UNITS = {"tokens": "tokens", "bytes": "bytes", "flops": "FLOPs"}
 TRIAL_STEPS = 1000
 """Nominal length of the trial run that times a step; it does not affect the time of one."""
 
-NOT_ROUND_TRIPPING = (
-    "the tokenizer does not round-trip the validation text: it has unknown or normalised characters. Its loss in nats "
-    "per token cannot be compared with that of another tokenizer."
-)
 SHORT = 10.0
 """Seconds of arithmetic, at the machine's measured peak, below which no run is compiled."""
 
@@ -561,31 +557,3 @@ class Session:
         self.display.say(f"nanotx resume {folder} --train.steps {2 * self.recipe.train.steps}{own}{watched}")
         self.display.say(f"nanotx sample {folder}{own}")
         return 0
-
-
-def text_warnings(recipe: Recipe, texts: Dataset) -> list[str]:
-    """Return warnings of a text that is too short, or that the tokenizer does not cover."""
-    warnings, val = list[str](), texts.eval_texts["val"]
-    if val.unknown:
-        warnings.append(
-            f"warning: {val.unknown:,} of the {val.tokens:,} tokens to validate on are <unk>: bits per byte cover only "
-            "the other tokens, and cannot be compared with another tokenizer's."
-        )
-    size, reads = len(texts.windows.ids), recipe.train.batch_size * recipe.model.context
-    if size < reads:
-        warnings.append(
-            f"warning: the training text has {size:,} tokens, and each step reads {reads:,}: the model will memorise "
-            "it; try a longer text."
-        )
-    return warnings
-
-
-def warmup_warning(schedule: Schedule, steps: int) -> str:
-    """Return a warning if the schedule's warm-up is so long that its learning rate is never reached, else ""."""
-    best = max(schedule.factor(step, steps) for step in range(0, steps, max(1, steps // 1000)))
-    if "warmup" not in fields(type(schedule)) or best > 0.99:
-        return ""
-    return (
-        f"warning: schedule {schedule.part}: its warm-up is too long for {steps:,} steps: the learning rate comes to "
-        f"at most {best:.2g} times optimizer.lr; try --schedule.warmup {steps // 10}, or more --train.steps."
-    )

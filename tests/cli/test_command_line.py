@@ -21,7 +21,7 @@ from nanotx.cli.main import run
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TokenizerError, UnknownPart
 from nanotx.optim.schedules.cosine import Cosine
 from nanotx.optim.schedules.wsd import Wsd
-from nanotx.runs.session import warmup_warning
+from nanotx.runs.start_warnings import warmup_warning
 from nanotx.tokenizers import Tokenizer
 
 COMMANDS = [name.name for name in pkgutil.iter_modules(nanotx.cli.commands.__path__)]

@@ -4,8 +4,8 @@ import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from nanotx.cli.console import check_output, write_json, write_text
-from nanotx.cli.experiments import page_of, read_base, say, side_by_side, split_flags, stopping
+from nanotx.cli.console import write_json, write_text
+from nanotx.cli.experiments import check_outputs, page_of, read_base, say, side_by_side, split_flags, stopping
 from nanotx.config.command_line import collect_flags, positional_args
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import Slot, load_file
@@ -81,9 +81,7 @@ def run(argv: list[str]) -> int:
     """Prove a part, print the card, and return the exit code."""
     own, others = split_flags(argv, OWN)
     flags = shortened(parse(Flags, [*positional_args(argv), *own], PROG))
-    for name in ("html", "svg", "markdown", "json"):
-        if path := getattr(flags, name):
-            check_output(path, f"--{name}")
+    check_outputs(html=flags.html, svg=flags.svg, markdown=flags.markdown, json=flags.json)
     for file in flags.load:
         load_file(file)
     question = question_of(flags, others)
