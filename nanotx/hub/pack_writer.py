@@ -21,7 +21,7 @@ from nanotx.config.toml import write_toml
 from nanotx.errors import ConfigError, RunError
 from nanotx.files import read_regular
 from nanotx.hub.card import Manifest, card
-from nanotx.hub.drafts import draft_of, publish
+from nanotx.hub.drafts import draft_of, is_occupied, publish
 from nanotx.nn.buffers import Buffers
 from nanotx.nn.canonical import to_canonical
 from nanotx.runs import pack_reader, valid
@@ -102,12 +102,8 @@ def save(tensors: dict[str, Tensor], path: Path) -> None:
 
 def check_target(target: Path, overwrite: bool) -> None:
     """Raise ConfigError unless nothing is there, or a pack that may be replaced."""
-    if not target.name:
-        raise ConfigError(f"PATH: {str(target)!r} has no name; try one such as mine.zip.")
-    if not (target.exists() or target.is_symlink()):
+    if not is_occupied(target, overwrite, "mine.zip"):
         return
-    if not overwrite:
-        raise ConfigError(f"{target}: already exists; add --overwrite to replace it, or choose another path.")
     if target.is_dir() and holds_only(target, {pack_reader.CARD} | listed(target)) and (target / PACK).is_file():
         return
     if target.is_file() and not target.is_symlink() and target.suffix == ".zip":

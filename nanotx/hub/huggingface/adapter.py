@@ -5,7 +5,6 @@ Source: the layout of https://github.com/huggingface/peft, `LoraConfig` and `get
 
 import importlib.util
 import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from nanotx import disk
 from nanotx.errors import ConfigError, RunError
-from nanotx.hub.drafts import draft_of, publish
+from nanotx.hub.drafts import drafted_folder, is_occupied
 from nanotx.hub.huggingface.export import fitting, folder_files, save
 from nanotx.hub.huggingface.layouts import BY_HEAD, Config, Entry, Gpt2, Layout
 from nanotx.hub.huggingface.shape import ModelShape
@@ -63,34 +62,19 @@ def export_adapter(run: LoadedRun, target: Path, overwrite: bool = False) -> Exp
     layout, shape, weights = fitting(base)
     tensors = their_tensors(run, layout, shape)
     texts = {"adapter_config.json": as_text(peft_config(adapter, layout, tensors)), "README.md": card(run, layout)}
-    draft = draft_of(target)
-    try:
-        disk.make(draft)
+    with drafted_folder(target) as draft:
         for name, text in texts.items():
             disk.write(draft / name, text.encode("utf-8"))
         disk.write(draft / "adapter_model.safetensors", partial(save, tensors))
         installed = all(importlib.util.find_spec(name) for name in ("peft", "transformers"))
         apart = compare(run, base, layout, shape, weights, draft) if installed else None
-        for file in sorted(draft.iterdir()):
-            disk.sync(file)
-        disk.sync(draft)
-        publish(draft, target)
-    except OSError as error:
-        raise RunError(f"{target}: cannot be written: {error.strerror or error}; try another path.") from None
-    finally:
-        with suppress(OSError):
-            disk.remove(draft)
     return ExportedAdapter(class_name=layout.class_name, rank=adapter.rank, apart=apart)
 
 
 def check_target(target: Path, overwrite: bool) -> None:
     """Raise ConfigError unless nothing is there, or a folder that may be replaced."""
-    if not target.name:
-        raise ConfigError(f"PATH: {str(target)!r} has no name; try one such as my-adapter.")
-    if not (target.exists() or target.is_symlink()):
+    if not is_occupied(target, overwrite, "my-adapter"):
         return
-    if not overwrite:
-        raise ConfigError(f"{target}: already exists; add --overwrite to replace it, or choose another path.")
     if target.is_symlink() or not (target / "adapter_config.json").is_file():
         raise ConfigError(f"{target}: no folder of an adapter, so it is not replaced; choose another path.")
 

@@ -1,6 +1,5 @@
 """Write a run as a folder that `AutoModelForCausalLM` and `AutoTokenizer` open; it gets its name when it is proven."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,8 +11,8 @@ from torch import Tensor
 
 from nanotx import disk
 from nanotx.config.toml import write_toml
-from nanotx.errors import ConfigError, RunError
-from nanotx.hub.drafts import draft_of, publish
+from nanotx.errors import ConfigError
+from nanotx.hub.drafts import drafted_folder, is_occupied
 from nanotx.hub.huggingface.card import card
 from nanotx.hub.huggingface.layouts import LAYOUTS, POSITION_TABLE, Config, Layout, their_weights
 from nanotx.hub.huggingface.proof import Proof, library, prove
@@ -59,23 +58,12 @@ def export(run: LoadedRun, target: Path, overwrite: bool = False) -> Exported:
     run = merged(run)
     layout, shape, weights = fitting(run)
     files = folder_files(run, layout, shape)
-    draft = draft_of(target)
-    try:
-        disk.make(draft)
+    with drafted_folder(target) as draft:
         for name, text in files.items():
             disk.write(draft / name, text.encode("utf-8"))
         disk.write(draft / "model.safetensors", partial(save, weights))
         proof = prove(run, draft)
         disk.write(draft / "README.md", card(target.name, run, layout.class_name, proof).encode("utf-8"))
-        for file in sorted(draft.iterdir()):
-            disk.sync(file)
-        disk.sync(draft)
-        publish(draft, target)
-    except OSError as error:
-        raise RunError(f"{target}: cannot be written: {error.strerror or error}; try another path.") from None
-    finally:
-        with suppress(OSError):
-            disk.remove(draft)
     return Exported(folder=target, class_name=layout.class_name, proof=proof)
 
 
@@ -86,12 +74,8 @@ def save(weights: dict[str, Tensor], path: Path) -> None:
 
 def check_target(target: Path, overwrite: bool) -> None:
     """Raise ConfigError unless nothing is there, or a folder that may be replaced."""
-    if not target.name:
-        raise ConfigError(f"PATH: {str(target)!r} has no name; try one such as my-model.")
-    if not (target.exists() or target.is_symlink()):
+    if not is_occupied(target, overwrite, "my-model"):
         return
-    if not overwrite:
-        raise ConfigError(f"{target}: already exists; add --overwrite to replace it, or choose another path.")
     if target.is_symlink() or not (target / "config.json").is_file() or not (target / "model.safetensors").is_file():
         raise ConfigError(f"{target}: no folder of an export, so it is not replaced; choose another path.")
 
