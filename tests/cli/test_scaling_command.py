@@ -52,6 +52,13 @@ def test_sizes_are_fitted_and_drawn(home, trained, capsys):
     assert "<svg" in (home / "plot.svg").read_text(encoding="utf-8")
 
 
+def test_file_of_a_run_is_not_overwritten(home, trained, capsys):
+    run = home / "out/16x2/baseline/seed-1337"
+    assert scaling(home, "--out", str(home / "refused"), "--json", str(run / "summary.json")) == 2
+    assert "a file of the run in" in capsys.readouterr().err
+    assert not (home / "refused").exists()
+
+
 def test_recipe_alone_is_fitted_without_a_comparison(home, capsys):
     assert scaling(home, "--seeds", "1", "--out", str(home / "alone")) == 0
     printed = capsys.readouterr().out

@@ -53,6 +53,20 @@ def test_interval_of_the_crossing_covers_as_stated():
     assert abs(inside / bounded - 0.95) < 0.02
 
 
+@given(seed=st.integers(0, 2**20), reference=st.floats(1e6, 1e15))
+def test_reference_changes_no_law_and_no_crossing(seed, reference):
+    draw = np.random.default_rng(seed)
+    arms = [losses_of(3.0, exponent, 0.003, seeds=4, draw=draw) for exponent in (0.10, 0.12)]
+    here, there = ([fit(FLOPS, losses, reference=at) for losses in arms] for at in (0.0, reference))
+    for one, other in zip(here, there, strict=True):
+        assert other.loss(3e10) == pytest.approx(one.loss(3e10), rel=1e-9)
+        assert other.misfit == pytest.approx(one.misfit, rel=1e-6, abs=1e-12)
+    assert crossing(*there).flops == pytest.approx(crossing(*here).flops, rel=1e-6)
+    assert crossing(*there).interval == (
+        None if crossing(*here).interval is None else pytest.approx(crossing(*here).interval, rel=1e-5)
+    )
+
+
 def test_noise_that_arms_share_costs_nothing():
     shared = losses_of(3.0, 0.1, 0.05, draw=np.random.default_rng(3))
     second = shared * (np.array(FLOPS) / 3e11) ** -0.01
