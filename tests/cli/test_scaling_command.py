@@ -59,6 +59,13 @@ def test_file_of_a_run_is_not_overwritten(home, trained, capsys):
     assert not (home / "refused").exists()
 
 
+def test_weights_of_one_size_are_refused(home, trained, capsys):
+    run = home / "out/16x2/baseline/seed-1337"
+    assert scaling(home, "--out", str(home / "refused"), "--init", str(run)) == 2
+    assert f"--init {run}: its weights are of one size" in capsys.readouterr().err
+    assert not (home / "refused").exists()
+
+
 def test_recipe_alone_is_fitted_without_a_comparison(home, capsys):
     assert scaling(home, "--seeds", "1", "--out", str(home / "alone")) == 0
     printed = capsys.readouterr().out

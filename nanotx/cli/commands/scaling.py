@@ -109,8 +109,11 @@ def ladder_of(base: Recipe, flags: Flags) -> list[Size]:
     """Return the sizes, the smallest first.
 
     Raises:
-        ConfigError: the budget of the recipe is time, or the sizes cannot be told apart or built.
+        ConfigError: the budget of the recipe is time, it begins with weights of one size, or the sizes cannot be told
+            apart or built.
     """
+    if base.init:
+        raise ConfigError(f"{PROG}: --init {base.init}: its weights are of one size, and each size needs its own.")
     budget, amount = base.train.budget
     if budget == "seconds":
         raise ConfigError(
