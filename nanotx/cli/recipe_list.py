@@ -16,7 +16,6 @@ from nanotx.files import similar_file
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import recipe_page
 from nanotx.runs.folder import RunFolder, run_meant
-from nanotx.runs.loaded_files import own_flags
 
 ENTRY_POINT_GROUP = "nanotx.recipes"
 """Group of the entry points of recipes, and the package of the recipes of nanotx."""
@@ -88,7 +87,7 @@ def missing_name(argv: Sequence[str]) -> ConfigError:
         return ConfigError(f"{PROG}: {USAGE}: expected before the flags; try: {command}")
     flags = collect_flags(argv)
     if "resume" in flags and (folders := flags["resume"][0] or flags.get("run", [[]])[0]):
-        resume = f"nanotx resume {folders[0]}{own_flags(Path(folders[0]))}"
+        resume = f"nanotx resume {folders[0]}"
         return ConfigError(f"{PROG}: {USAGE}: missing; a run is continued by its folder: try {resume}")
     example = f"; try {shlex.join([*PROG.split(), DEFAULT, *argv])}" if argv else ""
     return ConfigError(
@@ -108,9 +107,9 @@ def no_such_recipe(name: str, rest: Sequence[str], command: str = PROG) -> Confi
     path, names = Path(name), recipe_names()
     where, end = f"{command} {shell_quoted(name)}", f"See {command} --help."
     if path.is_dir() and RunFolder(path).is_run:
-        own, load = shell_quoted(path / "recipe.toml"), own_flags(path)
+        own = shell_quoted(path / "recipe.toml")
         return ConfigError(
-            f"{where}: this is a run: nanotx resume {shell_quoted(path)}{load} continues it, and {command} {own}{load} "
+            f"{where}: this is a run: nanotx resume {shell_quoted(path)} continues it, and {command} {own} "
             "takes its recipe."
         )
     if path.suffix == ".py":

@@ -6,7 +6,6 @@ from nanotx.errors import RunError, shell_quoted
 from nanotx.files import read_regular
 from nanotx.pages import head, script_file
 from nanotx.report.page import SCRIPTS
-from nanotx.runs.loaded_files import own_flags
 
 LONGEST = 1 << 26
 """Maximal size of a report in bytes."""
@@ -23,7 +22,7 @@ def check_report(path: Path) -> str:
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}.") from None
     if not page.rstrip().endswith("</html>"):
-        again = f"{shell_quoted(path.parent)}{own_flags(path.parent)}"
+        again = f"{shell_quoted(path.parent)}"
         raise RunError(f"{path}: not a whole page; nanotx report {again} writes it again.")
     if page.startswith(head(tuple(map(script_file, SCRIPTS)))):
         return f"{len(page):,} characters; no script but those of this nanotx can run in it"

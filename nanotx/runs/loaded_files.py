@@ -193,15 +193,6 @@ def load_flags(recorded: Iterable[RecordedFile], folder: Path) -> str:
     return " ".join(f"--load {shell_quoted(path)}" for path in paths if path)
 
 
-def own_flags(folder: Path) -> str:
-    """Return the flags that a command on a run needs, after a space, to print in its command line; "" without any."""
-    with suppress(RunError, OSError):
-        path, recorded = read_any_record(folder)
-        if flags := load_flags([file for file in recorded if not file.only_watches], path):
-            return f" {flags}"
-    return ""
-
-
 def copy_of(file: RecordedFile, folder: Path) -> Path | None:
     """Return the path of the copy that a run keeps of a file; None if it is not there, or is damaged."""
     path = RunFolder(folder).code / file.copy

@@ -280,8 +280,10 @@ def test_pack_records_its_plug_ins_and_prints_a_command_that_works(trained, fold
         nanotx.load(target)
 
 
-def test_commands_for_a_run_carry_what_it_needs(folder):
-    with pytest.raises(ConfigError, match=rf"nanotx resume {folder} --load {folder}/code/peri.py continues it"):
+def test_printed_command_loads_no_copy_that_nobody_has_read(folder):
+    with pytest.raises(
+        ConfigError, match=rf"nanotx resume {folder} continues it, and nanotx train {folder}/recipe.toml takes"
+    ):
         run(["train", str(folder)])
 
 
