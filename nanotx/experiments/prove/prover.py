@@ -192,7 +192,7 @@ class Prover:
                 recipe, _ = read_recipe(self.changed, [f"--{question.slot}={other}"], "nanotx prove")
                 recipe.model.check("cpu")
                 same = self.claim(other, recipe)
-            except Exception:  # one that does not fit the recipe, or needs what is not installed
+            except (NanotxError, ImportError, RuntimeError):  # it does not fit the recipe, or this machine or torch
                 continue
             claims += [same] if same.same else []
         return claims
