@@ -15,8 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nanotx import laws
 from nanotx.config.schema import from_table
 from nanotx.errors import ConfigError
-from nanotx.nn.attention import SOFTMAX, Attention
+from nanotx.nn.attention import SOFTMAX, Attention, kernel
 from nanotx.nn.attention.flex import causal_blocks
+from nanotx.nn.attention.kernel import LONG, has_slow_gradient
 from nanotx.nn.attention.linear import LEAST, phi
 from nanotx.nn.canonical import from_canonical
 from nanotx.nn.dropout import named_dropouts, row_seeded
@@ -332,6 +333,25 @@ def test_bfloat16_stays_near_float32(name, batch, time, seed, data):
         with torch.autocast("cpu", torch.bfloat16):
             got = layer(x)
     torch.testing.assert_close(got.float(), want, rtol=0, atol=0.03 * max(1.0, float(want.abs().max())))
+
+
+@pytest.mark.parametrize("name", ["sdpa", "gqa"])
+def test_bfloat16_trains_without_the_slow_gradient_of_pytorchs_kernel_on_texts_that_are_not_long(name, monkeypatch):
+    q = torch.randn(1, 2, LONG, 8, dtype=torch.bfloat16)
+    assert not has_slow_gradient(q)
+    assert has_slow_gradient(q.requires_grad_())
+    assert not has_slow_gradient(q.detach().float().requires_grad_())
+    assert not has_slow_gradient(torch.cat([q, q[:, :, :1]], dim=2))
+    layer, x = (
+        from_table(Attention, {"part": name, "heads": 2}, "").build(DIM).bfloat16(),
+        torch.randn(2, 9, DIM).bfloat16(),
+    )
+    with torch.no_grad():
+        untrained = layer(x)
+    monkeypatch.setattr(kernel, "scaled_dot_product_attention", None)
+    trained = layer(x)
+    trained.sum().backward()
+    assert torch.allclose(trained.float(), untrained.float(), atol=2e-2)
 
 
 @pytest.mark.parametrize("name", ["blockwise", "online_softmax", "sliding_window", "gqa", "fused", "sdpa"])

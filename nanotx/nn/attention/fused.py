@@ -19,7 +19,7 @@ from nanotx.nn.shapes import Keys, Queries, Values
 @Attention.register("fused")
 @dataclass(frozen=True, kw_only=True)
 class Fused(MultiHead):
-    """One projection for all heads, the mathematics written out; the fastest to train on a CPU in bfloat16."""
+    """One projection for all heads, the mathematics written out."""
 
     equivalent_to: ClassVar[str] = SOFTMAX
 

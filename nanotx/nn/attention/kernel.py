@@ -1,7 +1,10 @@
 """PyTorch's kernel for attention, with a causal mask that fits the KV cache.
 
-The kernel draws dropout from PyTorch's generator, in an order that depends on the batch. So the weights are computed
-block by block while they are dropped (docs/decisions/dropout.md).
+The weights are computed block by block instead
+
+- while they are dropped: the kernel draws dropout from PyTorch's generator, in an order that depends on the batch
+  (docs/decisions/dropout.md);
+- while a CPU trains in bfloat16 on texts that are not long: the kernel's gradient is slow there (docs/log.md).
 
 Source: Dao et al. 2022, FlashAttention, https://arxiv.org/abs/2205.14135;
 https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html
@@ -16,8 +19,11 @@ from nanotx.nn.attention.blockwise import attend_blockwise
 from nanotx.nn.dropout import Dropout
 from nanotx.nn.shapes import Keys, Queries, Values
 
-DROPOUT_BLOCK = 128
-"""Queries per block while attention weights are dropped."""
+BLOCK = 128
+"""Queries per block where the weights are computed block by block."""
+
+LONG = 1024
+"""Queries above which the kernel's gradient in bfloat16 is no slower on a CPU; its memory is linear in their number."""
 
 
 def kernel(q: Queries, k: Keys, v: Values, bias: Bias | None, dropout: Dropout) -> Queries:
@@ -26,9 +32,9 @@ def kernel(q: Queries, k: Keys, v: Values, bias: Bias | None, dropout: Dropout) 
     PyTorch's causal mask is aligned to the top left, which is right only without a cache. After cached tokens a
     single query attends to all keys and needs no mask, and several queries get an explicit one.
     """
-    if dropout.active:
+    if dropout.active or has_slow_gradient(q):
         k, v = (repeat(x, "b g s k -> b (g n) s k", n=q.shape[1] // k.shape[1]) for x in (k, v))
-        return attend_blockwise(q, k, v, bias, dropout, DROPOUT_BLOCK)
+        return attend_blockwise(q, k, v, bias, dropout, BLOCK)
     t, s = q.shape[2], k.shape[2]
     mask, causal, shared = None, False, q.shape[1] != k.shape[1]
     if bias is not None:
@@ -38,3 +44,8 @@ def kernel(q: Queries, k: Keys, v: Values, bias: Bias | None, dropout: Dropout) 
     elif t > 1:
         mask = causal_mask(t, s, q.device)
     return scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=shared)
+
+
+def has_slow_gradient(q: Queries) -> bool:
+    """Return whether these queries get a gradient that PyTorch's kernel computes slowly."""
+    return q.dtype is torch.bfloat16 and q.device.type == "cpu" and q.requires_grad and q.shape[2] <= LONG
