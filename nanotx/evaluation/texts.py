@@ -125,6 +125,10 @@ WHOLE = 200_000
 """The most tokens of a text that an evaluation reads by default."""
 
 
+TRAIN = 2**15
+"""The most tokens of the training text that are read by default where the validation text is read whole."""
+
+
 LEAST = 2**14
 """The fewest tokens that are read of a longer text: the standard error is then about a hundredth of a nat."""
 
@@ -136,8 +140,9 @@ BLOCK = 2**18
 def eval_texts_of(codec: Codec, training: str, validation: str, context: int, plan: Train) -> dict[str, EvalText]:
     """Return the evaluation texts of the training and the validation text.
 
-    A short validation text is read whole, with as much of the beginning of the training text. Of a longer one, windows
-    are read, as many of each text, spread evenly over it and the same each time.
+    A short validation text is read whole, with as much of the beginning of the training text, or by default with at
+    most `TRAIN` tokens spread evenly over it: the loss there is read beside the other, and never chosen by. Of a longer
+    validation text, windows are read, as many of each text, spread evenly over it and the same each time.
 
     Raises:
         DataError: a text has no tokens.
@@ -151,7 +156,10 @@ def eval_texts_of(codec: Codec, training: str, validation: str, context: int, pl
             count = eval_tokens(plan, context)
             return {name: eval_text(codec, text, count, context) for name, text in texts.items()}
     try:
-        return {"train": eval_text(codec, training[: len(validation)]), "val": eval_text(codec, validation)}
+        val = eval_text(codec, validation)
+        if plan.eval_tokens == "auto" and val.tokens > TRAIN:
+            return {"train": eval_text(codec, training, TRAIN, context), "val": val}
+        return {"train": eval_text(codec, training[: len(validation)]), "val": val}
     except TextError as error:
         raise TextError(f"validation text, of which training saw nothing: {error}") from None
 
@@ -222,8 +230,9 @@ def eval_texts_of_ids(
     """
     limit = WHOLE if plan.eval_tokens == "auto" else plan.eval_tokens
     count = eval_tokens(plan, context) if limit and len(validation) > limit else 0
+    fewer = TRAIN if plan.eval_tokens == "auto" and len(validation) > TRAIN else 0
     return {
-        "train": eval_text_of_ids(codec, training, exact, count, context, len(validation)),
+        "train": eval_text_of_ids(codec, training, exact, count or fewer, context, len(validation)),
         "val": eval_text_of_ids(codec, validation, exact, count, context),
     }
 

@@ -45,16 +45,15 @@ def measure(arms: Sequence[Arm], corpus: Corpus, rounds: int) -> list[Facts]:
         data = same[0] if same else load_dataset(recipe)
         datasets.append(data)
         model = recipe.model.build(data.codec.vocab_size, recipe.seed)
-        text = data.eval_texts["train"]
+        exact = data.eval_texts["val"].size > 0
         facts.append(
             Facts(
                 tokens_per_step=recipe.train.batch_size * recipe.model.context,
-                bytes_per_token=text.size / text.tokens if text.size else math.nan,
+                bytes_per_token=float(data.bytes_per_token) if exact and data.bytes_per_token else math.nan,
                 flops_per_token=float(model.flops_per_token),
                 seconds_per_step=None,
                 parameters=model.parameter_count,
-                warnings=((NOT_ROUND_TRIPPING,) if not data.eval_texts["val"].size else ())
-                + tuple(text_warnings(recipe, data)),
+                warnings=(() if exact else (NOT_ROUND_TRIPPING,)) + tuple(text_warnings(recipe, data)),
             )
         )
         if rounds:

@@ -79,7 +79,10 @@ def test_text_as_long_as_tiny_shakespeare_is_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "t.txt"
     path.write_text(("To be, or not to be: that is the question.\n" * 26_000)[:1_115_394], encoding="utf-8")
     eval_texts = load_dataset(Recipe(tokenizer=Char(), corpus=File(path=str(path)))).eval_texts
-    assert eval_texts["val"].tokens == eval_texts["val"].size == 111_539 == eval_texts["train"].tokens
+    assert eval_texts["val"].tokens == eval_texts["val"].size == 111_539
+    assert eval_texts["train"].tokens == eval_texts["train"].size == 2**15  # in windows over all of it
+    asked = load_dataset(Recipe(tokenizer=Char(), corpus=File(path=str(path)), train=Train(eval_tokens=0))).eval_texts
+    assert asked["train"].tokens == 111_539
 
 
 def test_eval_tokens_of_0_reads_all_and_a_number_reads_about_so_many(tmp_path: Path) -> None:
