@@ -1,12 +1,16 @@
 """Folders and files that are written under a temporary name until they are complete."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nanotx import disk
 from nanotx.errors import ConfigError, RunError
+from nanotx.files import DESKTOP_FILES, clear
+
+LISTED = 5
+"""The most names in a message."""
 
 
 def is_occupied(target: Path, overwrite: bool, example: str) -> bool:
@@ -28,6 +32,36 @@ def is_occupied(target: Path, overwrite: bool, example: str) -> bool:
     return occupied
 
 
+def check_folder(
+    target: Path,
+    overwrite: bool,
+    names: Collection[str],
+    marks: Collection[str],
+    example: str = "my-model",
+    kind: str = "an export",
+) -> None:
+    """Raise ConfigError unless nothing is at a target, or a folder of this export alone, which is to be replaced.
+
+    Args:
+        target: the folder to write.
+        overwrite: replace what is there.
+        names: files that the export writes; a folder that holds others is kept, since replacing it would delete them.
+        marks: those of the files that every folder of this export has.
+        example: a name that would do.
+        kind: what the folder is of.
+    """
+    if not is_occupied(target, overwrite, example):
+        return
+    if target.is_symlink() or not all((target / name).is_file() for name in marks):
+        raise ConfigError(f"{target}: no folder of {kind}, so it is not replaced; choose another path.")
+    if others := sorted({path.name for path in target.iterdir()} - {*names} - DESKTOP_FILES):
+        more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
+        raise ConfigError(
+            f"{target}: it is not replaced, because that would delete {', '.join(others[:LISTED])}{more}, which no "
+            "export wrote; move that away, or choose another path."
+        )
+
+
 @contextmanager
 def drafted_folder(target: Path) -> Iterator[Path]:
     """Context with a new folder, which is flushed and gets its name at the end; after an error it is removed.
@@ -43,6 +77,7 @@ def drafted_folder(target: Path) -> Iterator[Path]:
             disk.sync(file)
         disk.sync(draft)
         publish(draft, target)
+        clear(target)  # what a process that was killed left of it
     except OSError as error:
         raise RunError(f"{target}: cannot be written: {error.strerror or error}; try another path.") from None
     finally:

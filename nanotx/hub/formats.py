@@ -13,6 +13,7 @@ from nanotx.hub.huggingface.adapter import check_target as check_adapter
 from nanotx.hub.huggingface.adapter import export_adapter
 from nanotx.hub.huggingface.export import check_target
 from nanotx.hub.huggingface.export import export as export_huggingface
+from nanotx.hub.plain import export as plain
 from nanotx.runs.load import LoadedRun
 
 
@@ -74,6 +75,12 @@ def write_adapter(request: Request) -> list[str]:
     return [f"an adapter of rank {exported.rank} of a {exported.class_name}", proof]
 
 
+def write_torch(request: Request) -> list[str]:
+    """Write the folder, and return what was compared."""
+    exported = plain.export(request.run, request.path, request.overwrite)
+    return [f"{plain.WEIGHTS}, and {plain.READER} of {exported.lines} lines that reads it", f"compared: {exported}"]
+
+
 FORMATS = {
     "html": Format(
         about="the model itself as one offline page",
@@ -84,6 +91,13 @@ FORMATS = {
     ),
     "hf": Format(
         about="a folder that transformers opens", suffix="-hf", options=(), check=check_target, write=write_huggingface
+    ),
+    "torch": Format(
+        about="a plain state dict, and a short program that reads it",
+        suffix="-torch",
+        options=(),
+        check=plain.check_target,
+        write=write_torch,
     ),
     "peft": Format(
         about="the adapter alone, as peft opens it",

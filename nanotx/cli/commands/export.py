@@ -36,6 +36,9 @@ class Flags:
     hf is a folder that transformers opens with its own classes (GPT-2, Llama, Qwen3, ...), offline and without code of
     ours. It is opened, and its ids, logits and greedy text are compared with the run's, before it gets its name.
 
+    torch is a plain state dict with one short program beside it, which is the model and needs PyTorch alone. It is run,
+    and its ids and logits are compared with the run's, before the folder gets its name.
+
     peft is the adapter of a run alone (--adapt lora), as the library of that name opens it. The other formats have it
     merged into the weights.
 
@@ -48,7 +51,7 @@ class Flags:
 
     folder: str = argument("RUN")  # folder of the run, or a pack
     path: str = argument("PATH", "")  # file or folder to write; without it, one named like the run
-    to: str = option("KIND", dataclasses.MISSING)  # format to write: html, hf or peft
+    to: str = option("KIND", dataclasses.MISSING)  # format to write: html, hf, torch or peft
     weights: Literal["int8", "float32"] | None = None  # html: 8 bits with a scale per group (int8), or as trained
     tokens: int | None = None  # html: tokens of the validation text that the loss is measured on, 8192; 0 for none
     overwrite: bool = False  # replace an earlier export

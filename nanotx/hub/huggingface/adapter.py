@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nanotx import disk
 from nanotx.errors import ConfigError, RunError
-from nanotx.hub.drafts import drafted_folder, is_occupied
+from nanotx.hub.drafts import check_folder, drafted_folder
 from nanotx.hub.huggingface.export import fitting, folder_files, save
 from nanotx.hub.huggingface.layouts import BY_HEAD, Config, Entry, Gpt2, Layout
 from nanotx.hub.huggingface.shape import ModelShape
@@ -27,6 +27,9 @@ from nanotx.tokenizers.convert.tokenizer_json import as_text
 
 WINDOWS = 8
 """Windows whose logits are compared."""
+
+NAMES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
+"""Files of the folder."""
 
 ALLOWED = 1e-4
 """The largest difference of logits, relative to their standard deviation."""
@@ -73,10 +76,7 @@ def export_adapter(run: LoadedRun, target: Path, overwrite: bool = False) -> Exp
 
 def check_target(target: Path, overwrite: bool) -> None:
     """Raise ConfigError unless nothing is there, or a folder that may be replaced."""
-    if not is_occupied(target, overwrite, "my-adapter"):
-        return
-    if target.is_symlink() or not (target / "adapter_config.json").is_file():
-        raise ConfigError(f"{target}: no folder of an adapter, so it is not replaced; choose another path.")
+    check_folder(target, overwrite, NAMES, ("adapter_config.json",), "my-adapter", "an adapter")
 
 
 def their_tensors(run: LoadedRun, layout: Layout, shape: ModelShape) -> dict[str, Tensor]:

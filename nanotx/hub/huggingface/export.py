@@ -12,17 +12,24 @@ from torch import Tensor
 from nanotx import disk
 from nanotx.config.toml import write_toml
 from nanotx.errors import ConfigError
-from nanotx.hub.drafts import drafted_folder, is_occupied
+from nanotx.hub.drafts import check_folder, drafted_folder
 from nanotx.hub.huggingface.card import card
 from nanotx.hub.huggingface.layouts import LAYOUTS, POSITION_TABLE, Config, Layout, their_weights
 from nanotx.hub.huggingface.proof import Proof, library, prove
 from nanotx.hub.huggingface.shape import ModelShape, Unfit, model_shape
+from nanotx.hub.seal import SEAL, seal
 from nanotx.nn.canonical import to_canonical
 from nanotx.nn.transformer import Transformer
 from nanotx.runs.load import LoadedRun
 from nanotx.runs.merge import merged
 from nanotx.tokenizers.base import Codec
 from nanotx.tokenizers.convert.tokenizer_json import as_text, config, described
+
+NAMES = (
+    *("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
+    *("recipe.toml", "README.md", SEAL),
+)
+"""Files of the folder."""
 
 END = "<|endoftext|>"
 """The special token that ends a text."""
@@ -63,6 +70,7 @@ def export(run: LoadedRun, target: Path, overwrite: bool = False) -> Exported:
             disk.write(draft / name, text.encode("utf-8"))
         disk.write(draft / "model.safetensors", partial(save, weights))
         proof = prove(run, draft)
+        seal(draft, "hf", str(proof))
         disk.write(draft / "README.md", card(target.name, run, layout.class_name, proof).encode("utf-8"))
     return Exported(folder=target, class_name=layout.class_name, proof=proof)
 
@@ -74,10 +82,7 @@ def save(weights: dict[str, Tensor], path: Path) -> None:
 
 def check_target(target: Path, overwrite: bool) -> None:
     """Raise ConfigError unless nothing is there, or a folder that may be replaced."""
-    if not is_occupied(target, overwrite, "my-model"):
-        return
-    if target.is_symlink() or not (target / "config.json").is_file() or not (target / "model.safetensors").is_file():
-        raise ConfigError(f"{target}: no folder of an export, so it is not replaced; choose another path.")
+    check_folder(target, overwrite, NAMES, ("config.json", "model.safetensors"))
 
 
 # Which class, and its files.
