@@ -3,14 +3,16 @@
     python benchmarks/training.py --device cpu --json benchmarks/results/training-cpu.json
     python benchmarks/training.py --recipe baby_gpt --batch 16 --contenders nanotx,transformers_compiled
     python benchmarks/training.py --rounds 0 --recipes flash,record --target 1.8857,1.4697 --seeds 3
+    python benchmarks/training.py --rounds 0 --recipes macbook --nanogpt ../nanoGPT
 
 First each contender is shown to be equal to the baseline. Then all are timed interleaved, each in its own process.
 """
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from harness import Row
@@ -18,11 +20,12 @@ from harness.contenders import Compile, Where, choose_contenders, require_packag
 from harness.gpt2 import CHECKOUT, gpt2_shape
 from harness.laws import PASS
 from harness.machine import choose_machines, described
+from harness.nanogpt_run import check_checkout, laptop_run
 from harness.race import Measured, Plan, race, rows_of
 from harness.recipes import read_recipe
 from harness.report import Flags, open_output, progress, write_json
 from harness.tables import Cell, number, open_console, print_notes, print_table, word
-from harness.whole_runs import choose_recipes, parse_target, run_all
+from harness.whole_runs import PHASES, choose_recipes, parse_target, run_all
 from rich.text import Text
 
 from nanotx.cli.entry import run_and_exit
@@ -52,7 +55,7 @@ class TrainingFlags(Flags):
     recipes: str = ""  # presets, or files, to be trained whole, separated by commas
     seeds: int = 3  # of each of them, from 1337 on
     target: str = ""  # the validation loss to reach; or one for each of the recipes, separated by commas
-    nanogpt: str = ""  # a checkout of nanoGPT, for the contenders nanogpt and nanogpt_compiled
+    nanogpt: str = ""  # a checkout of nanoGPT: its model is a contender, its laptop command runs beside --recipes
 
     def check(self) -> None:
         """Raise ConfigError for a number out of range."""
@@ -82,6 +85,8 @@ def main() -> int:
     """Read the flags, measure, show, write."""
     flags = parse(TrainingFlags, sys.argv[1:], "training.py")
     flags.check()
+    if flags.nanogpt and flags.recipes:
+        check_checkout(flags.nanogpt)
     if flags.nanogpt:
         os.environ[CHECKOUT] = str(Path(flags.nanogpt).resolve())
     plain = choose_machines(flags.device, flags.threads, "float32")
@@ -94,7 +99,7 @@ def main() -> int:
         for plan in plans:
             races.append(race(plan, announce) if flags.rounds else [])
             words = ["--device", plan.where.device, "--threads", str(plan.where.threads)]
-            runs += run_all(wanted, seeds, words, announce)
+            runs += run_all(wanted, seeds, words, announce, peer_of(flags, plan.where))
     peaks = machine["peak_flops"]
     rows = [row for plan, measured in zip(plans, races, strict=True) for row in rows_of(plan, measured, peaks)]
     write_json(out, machine, rows + runs)
@@ -132,6 +137,13 @@ def plan_of(flags: TrainingFlags, machine: Machine) -> Plan:
     )
 
 
+def peer_of(flags: TrainingFlags, where: Where) -> Callable[[int], Row] | None:
+    """Return what runs nanoGPT's laptop command beside the recipes; None without its checkout, or off the CPU."""
+    if not (flags.nanogpt and flags.recipes and where.device == "cpu"):
+        return None
+    return partial(laptop_run, check_checkout(flags.nanogpt), where.threads)
+
+
 # Tables.
 
 
@@ -149,6 +161,9 @@ def show(machine: Row, rows: Sequence[Row], runs: Sequence[Row]) -> None:
         print_notes(console, ABOUT_STEPS, rows)
     if runs:
         print_table(console, "Whole runs", RUN_COLUMNS, runs, left=2)
+        print_table(
+            console, "Where their seconds go", PHASE_COLUMNS, [row["phases"] | row for row in runs if "phases" in row]
+        )
         print_notes(console, ABOUT_RUNS, [])
 
 
@@ -192,7 +207,14 @@ STEP_COLUMNS: dict[str, Cell] = {
     **SHARED_COLUMNS,
     "laws": lambda row: Text("pass" if row["laws"] == PASS else "failed"),
 }
-RUN_COLUMNS: dict[str, Cell] = {"": word("name"), "in": kind, "wall s": number("wall_seconds", ".1f"), **SHARED_COLUMNS}
+RUN_COLUMNS: dict[str, Cell] = {
+    "": word("name"),
+    "in": kind,
+    "wall s": number("wall_seconds", ".1f"),
+    "beside nanoGPT": number("ratio_to_peer", ".2f"),
+    **SHARED_COLUMNS,
+}
+PHASE_COLUMNS: dict[str, Cell] = {"": word("name"), **{name: number(name, ".1f") for name in PHASES.values()}}
 ABOUT_STEPS = (
     "speed: relative to nanotx_plain, the median over the rounds. MB: the peak of the first steps. start: from nothing "
     "to the end of the first step, nothing compiled. loss: mean of the seeds ± 95% interval."

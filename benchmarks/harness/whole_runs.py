@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,17 @@ from nanotx.runs.folder import RunFolder
 
 POLL = 0.01
 """Seconds between two looks at a process."""
+
+
+PHASES = {
+    "start": "start",
+    "step": "steps",
+    "eval": "evaluations",
+    "sample": "samples",
+    "checkpoint": "checkpoints",
+    "end": "end",
+}
+"""Kinds of work, by the event of the row that is written when it is done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +94,19 @@ class Observed:
         """Return when the first row of an event came."""
         return next((seconds for seconds, row in self.rows if row["event"] == event), None)
 
+    def phases(self) -> dict[str, float]:
+        """Return the seconds that each kind of work took, which add up to those of the run.
+
+        A row is written when its work is done, so the time since the row before it is that work's.
+        """
+        seconds, before = dict.fromkeys(PHASES.values(), 0.0), 0.0
+        for at, row in self.rows:
+            if row["event"] in PHASES:
+                seconds[PHASES[row["event"]]] += at - before
+                before = at
+        seconds["end"] += self.seconds - before
+        return seconds
+
     def compile_seconds(self) -> float | None:
         """Return how much longer the first step took than the median one."""
         size = next(row["tokens_per_step"] for _, row in self.rows if row["event"] == "start")
@@ -90,9 +114,24 @@ class Observed:
         return max(0.0, taken[0] - statistics.median(taken)) if taken else None
 
 
-def run_all(wanted: Sequence[Wanted], seeds: Sequence[int], words: Sequence[str], announce: Announce) -> list[Row]:
-    """Return a row for each recipe; they take turns, seed by seed. `words` are flags of `nanotx train` for all."""
+def run_all(
+    wanted: Sequence[Wanted],
+    seeds: Sequence[int],
+    words: Sequence[str],
+    announce: Announce,
+    peer: Callable[[int], Row] | None = None,
+) -> list[Row]:
+    """Return a row for each recipe, and one for a peer; they take turns, seed by seed.
+
+    Args:
+        wanted: the recipes.
+        seeds: of their runs.
+        words: flags of `nanotx train` for all.
+        announce: told what runs.
+        peer: runs a peer's own program with a seed, and returns its `wall_seconds` and `val_loss`.
+    """
     observed: list[list[Observed]] = [[] for _ in wanted]
+    others = list[Row]()
     starts: list[list[float]] = [[] for _ in wanted]
     for seed in seeds:
         for index, wish in enumerate(wanted):
@@ -101,7 +140,21 @@ def run_all(wanted: Sequence[Wanted], seeds: Sequence[int], words: Sequence[str]
             first = train([*own, "--no-compile"], until_first=True).when("step")
             starts[index] += [] if first is None else [first]
             observed[index].append(train(own))
-    return [row_of(*recipe, seeds) for recipe in zip(wanted, observed, starts, strict=True)]
+        if peer:
+            announce(f"the peer, seed {seed}")
+            others.append(peer(seed))
+    rows = [row_of(*recipe, seeds) for recipe in zip(wanted, observed, starts, strict=True)]
+    return beside(rows, others, [[run.seconds for run in runs] for runs in observed]) if others else rows
+
+
+def beside(rows: list[Row], others: Sequence[Row], seconds: Sequence[Sequence[float]]) -> list[Row]:
+    """Return the rows of recipes with their time in times of a peer's, turn by turn, and the row of the peer."""
+    theirs = [row["wall_seconds"] for row in others]
+    for row, ours in zip(rows, seconds, strict=True):
+        row["ratio_to_peer"] = median([own / other for own, other in zip(ours, theirs, strict=True)])
+    losses = [row["val_loss"] for row in others]
+    figures = {"val_loss": statistics.fmean(losses), "val_loss_interval": confidence_interval(losses), "losses": losses}
+    return [*rows, others[0] | figures | {"wall_seconds": median(theirs)}]
 
 
 def row_of(wish: Wanted, observed: Sequence[Observed], starts: Sequence[float], seeds: Sequence[int]) -> Row:
@@ -122,6 +175,7 @@ def row_of(wish: Wanted, observed: Sequence[Observed], starts: Sequence[float], 
         "val_loss_interval": confidence_interval(ends),
         **{key: median([summary[key] for summary in summaries]) for key in medians},
         "wall_seconds": median([run.seconds for run in observed]),
+        "phases": {name: median([run.phases()[name] for run in observed]) for name in PHASES.values()},
         **target_figures(curves, wish.target),
         "start_seconds": median(starts),
         "first_step_seconds": median([run.when("step") for run in observed]),

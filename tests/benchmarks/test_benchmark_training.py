@@ -280,6 +280,47 @@ def test_target_is_reached_at_the_first_evaluation_at_or_under_it(tools):
     assert row["start_seconds"] is None
 
 
+def test_seconds_of_a_run_are_those_of_its_work_and_add_up(tools):
+    from harness.whole_runs import Observed
+
+    events = {1.5: "start", 2.0: "step", 2.25: "warning", 2.5: "checkpoint", 4.0: "eval", 4.5: "sample", 6.0: "step"}
+    observed = Observed(seconds=6.5, rows=[(at, {"event": event}) for at, event in events.items()])
+    assert observed.phases() == {
+        "start": 1.5, "steps": 2.0, "evaluations": 1.5, "samples": 0.5, "checkpoints": 0.5, "end": 0.5
+    }  # fmt: skip
+
+
+def test_peer_takes_turns_with_the_recipes_and_the_ratio_is_that_of_turns(tools, monkeypatch, tmp_path):
+    from harness import whole_runs
+    from harness.nanogpt_run import check_checkout, laptop_run
+
+    with pytest.raises(ConfigError, match=r"--nanogpt .*: expected a checkout of nanoGPT, and it has no train\.py\."):
+        check_checkout(str(tmp_path))
+    program = (
+        "import sys; print('step 0: train loss 4.2, val loss 4.1'); print(f'step 3: train loss 2, val loss {LOSS}')"
+    )
+    (tmp_path / "train.py").write_text(program.replace("{LOSS}", "1.75"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"prepare\.py there first"):
+        check_checkout(str(tmp_path))
+    row = laptop_run(tmp_path, 1, seed=1, steps=3)
+    assert row["val_loss"] == 1.75 and 0 < row["wall_seconds"] < 30 and row["steps"] == 3
+    (tmp_path / "train.py").write_text("raise SystemExit('no data')", encoding="utf-8")
+    with pytest.raises(RunError, match="nanoGPT, seed 1: ended with 1: no data"):
+        laptop_run(tmp_path, 1, seed=1)
+
+    runs = iter([whole_runs.Observed(seconds=30.0), whole_runs.Observed(seconds=50.0)])
+    others = iter([20.0, 100.0])
+    starts = whole_runs.Observed(rows=[(0.5, {"event": "step"})])
+    monkeypatch.setattr(whole_runs, "train", lambda words, until_first=False: starts if until_first else next(runs))
+    monkeypatch.setattr(whole_runs, "row_of", lambda *of: {"name": "mine"})
+    wishes = [whole_runs.Wanted(recipe="mine", target=None)]
+    ours, peer = whole_runs.run_all(
+        wishes, [1, 2], [], lambda text: None, lambda seed: {"wall_seconds": next(others), "val_loss": 1.0 + seed}
+    )
+    assert ours == {"name": "mine", "ratio_to_peer": 1.0}  # the median of 1.5 and 0.5
+    assert peer["wall_seconds"] == 60.0 and peer["val_loss"] == 2.5 and peer["losses"] == [2.0, 3.0]
+
+
 def test_metrics_log_is_read_as_it_grows_and_a_partial_line_waits(tools, tmp_path):
     from harness.whole_runs import Observed, take_rows
 
