@@ -18,7 +18,7 @@ from nanotx.cli.console import SafeStream
 from nanotx.cli.picture import Lines, Present, picture_lines
 from nanotx.errors import printable
 from nanotx.hardware.memory import used_memory
-from nanotx.runs.history import History, error, extent, gap, rate, readable
+from nanotx.runs.history import History, error, extent, gap, rate, readable, reads_training
 from nanotx.runs.metrics_log import Row
 
 PAUSE = 5.0  # seconds between two plain lines of steps
@@ -129,11 +129,11 @@ class Display:
         elif event == "eval":
             row = readable(row)
             floor = "" if history.floor is None else f"  floor {history.floor:.4f}"
+            training = f"training loss {row['train_loss']:.4f}  gap {gap(row):+.4f}  " if reads_training(row) else ""
             best = "  best so far" if history.best.get("step") == row["step"] and len(history.evals) > 1 else ""
             self.say(
                 f"step {row['step']}/{history.steps}  validation loss {row['val_loss']:.4f}{error(row)}  "
-                f"training loss {row['train_loss']:.4f}  gap {gap(row):+.4f}  "
-                f"bits per byte {rate(row['bits_per_byte'])}{floor}{extent(row)}{best}"
+                f"{training}bits per byte {rate(row['bits_per_byte'])}{floor}{extent(row)}{best}"
             )
         elif event == "sample":
             self.say(f"--- step {row['step']} writes:\n{row['text'].strip()}\n---")

@@ -11,7 +11,7 @@ from rich.segment import Segment
 from nanotx.cli.chart import ASCII, UNICODE, Chart, Glyphs, Line, draw
 from nanotx.errors import printable
 from nanotx.runs.curve import Curve, Point
-from nanotx.runs.history import Event, History, clock, error, gap, rate
+from nanotx.runs.history import Event, History, clock, error, gap, rate, reads_training
 from nanotx.runs.metrics_log import Row
 
 MOST_POINTS = 120
@@ -251,10 +251,9 @@ def evaluation_columns(rows: Sequence[Row], best: Row, glyphs: Glyphs) -> list[l
         "bits per byte": [rate(row["bits_per_byte"]) for row in rows],
         "": [f"{glyphs.best} best" if row is best else "" for row in rows],
     }
-    if not any(columns[plain]):
-        del columns[plain]
-    if not any(columns[""]):
-        del columns[""]
+    empty = [name for name in (plain, "") if not any(columns[name])]
+    empty += ["training loss", "gap"] if not any(map(reads_training, rows)) else []
+    columns = {name: cells for name, cells in columns.items() if name not in empty}
     widths = {name: max(map(len, [name, *cells])) for name, cells in columns.items()}
     return [[f"{cell:>{widths[name]}}" for cell in [name, *cells]] for name, cells in columns.items()]
 

@@ -258,7 +258,17 @@ class Experiment:
     def job(self, arm: Arm, seed: int, steps: int) -> Job:
         """Return the run of an arm at a seed."""
         folder = self.folder / arm.folder / f"seed-{seed}"
-        return Job(arm=arm.name, seed=seed, folder=folder, recipe=prepared(arm.recipe, self.corpus, steps, seed))
+        recipe = prepared(arm.recipe, self.corpus, steps, seed)
+        if recipe.dtype == "auto":
+            recipe = replace(recipe, dtype=self.dtype(recipe.device))
+        return Job(arm=arm.name, seed=seed, folder=folder, recipe=recipe)
+
+    def dtype(self, device: str) -> str:
+        """Return the dtype that "auto" is on a device: a timing decides, so it is asked once, for all processes."""
+        recorded: dict[str, str] = self.record.setdefault("dtypes", {})
+        if device not in recorded:
+            recorded[device] = choose_machine(device, "auto", 1).dtype_name
+        return recorded[device]
 
     def train(self, arms: Sequence[Arm], seeds: Sequence[int], steps: Mapping[str, int], processes: int) -> None:
         """Train these arms at these seeds, those that are not complete; both arms of a pair come near each other."""

@@ -25,7 +25,10 @@ BASELINE = "baseline"
 """Name of the arm without a change."""
 
 CHECKPOINTS = 4
-"""Checkpoints of a run, after the first step: what a kill can cost is the steps between two of them."""
+"""Checkpoints of a run at most, after that of the first step: a kill can cost the steps between two of them."""
+
+APART = 100_000
+"""Tokens between two checkpoints at least: one costs what some 1,000 tokens of training cost, at any width."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,12 +305,13 @@ def budget_per_step(facts: Facts, equal: Budget) -> float:
 
 def prepared(recipe: Recipe, corpus: Corpus, steps: int, seed: int) -> Recipe:
     """Return the recipe of a run of an arm: one thread, one evaluation at the end, checkpoints to resume from."""
+    apart = max(-(-steps // CHECKPOINTS), -(-APART // (recipe.train.batch_size * recipe.model.context)))
     train = replace(
         recipe.train.with_steps(steps),
         eval_every=0,
         sample_every=0,
         sample_tokens=1,
-        checkpoint_every=-(-steps // CHECKPOINTS),
+        checkpoint_every=apart if apart < steps else 0,
     )
     return replace(recipe, corpus=corpus, train=train, seed=seed, threads=1, compile=recipe.compile is True)
 

@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -24,6 +25,7 @@ from nanotx.recipe_flags import Options
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.resume_check import Survey, check_resumable, resolve_auto, survey
 from nanotx.runs.session import Session, Work
+from nanotx.runs.shared import Shared
 from nanotx.runs.valid import read_json
 from nanotx.training.signals import Interrupted, Stop, Stopped, listening
 from nanotx.training.trainer import Row
@@ -104,8 +106,12 @@ def finished(job: Job) -> Result | None:
     return Result(arm=job.arm, seed=job.seed, figures=figures, machine={"versions": about}) if done else None
 
 
-def train_job(job: Job) -> Result:
+def train_job(job: Job, shared: Shared) -> Result:
     """Train a run to its end, from its newest checkpoint if it has one, or until a signal stops it.
+
+    Args:
+        job: the run.
+        shared: what the runs of this process have in common.
 
     Raises:
         NanotxError: it cannot be trained, for any reason but divergence.
@@ -113,7 +119,7 @@ def train_job(job: Job) -> Result:
     began = time.process_time()
     with listening() as stop:
         try:
-            code = session(job, stop)
+            code = session(job, shared, stop)
         except Interrupted:  # before there was anything to save
             code = stop.exit_code
         except Diverged as error:
@@ -134,8 +140,8 @@ def train_job(job: Job) -> Result:
     )
 
 
-def session(job: Job, stop: Stop) -> int:
-    """Run a session in the folder of a job, and return its exit code."""
+def session(job: Job, shared: Shared, stop: Stop) -> int:
+    """Run a session in the folder of a job, and return its exit code; it evaluates the text that decides alone."""
     folder, recipe = RunFolder(job.folder), job.recipe
     resume = folder.exists and folder.is_run
     surveyed = survey(folder) if resume else Survey()
@@ -143,7 +149,8 @@ def session(job: Job, stop: Stop) -> int:
         recipe = resolve_auto(surveyed.recipe, recipe)
         check_resumable(surveyed.recipe, recipe)
     options = Options(run=str(job.folder), resume=resume, load=job.load)
-    work = Work(recipe, folder, options, surveyed, began=time.perf_counter())
+    began = time.perf_counter()
+    work = Work(recipe, folder, options, surveyed, began=began, evaluated=("val",), shared=shared)
     return Session(work, Quiet(), stop).run_to_end(job.folder.name)
 
 
@@ -166,8 +173,9 @@ def run_jobs(jobs: Sequence[Job], processes: int, load: Sequence[str], on_result
         NanotxError: a run cannot be trained; the others are saved.
     """
     if processes == 1:
+        shared = Shared()
         for job in jobs:
-            result = train_job(replace(job, load=tuple(load)))
+            result = train_job(replace(job, load=tuple(load)), shared)
             if result.stopped:
                 raise Stopped(result.stopped)
             on_result(result)
@@ -184,7 +192,11 @@ class Crew:
     """Processes that train runs, one at a time each. When this process dies, they save their runs and end."""
 
     def __init__(self, size: int, load: Sequence[str]) -> None:
-        context = multiprocessing.get_context("spawn")
+        if sys.platform == "linux":  # a fork of a process that has imported this module, and done nothing else
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload([__name__])
+        else:
+            context = multiprocessing.get_context("spawn")
         self.members: dict[Connection, BaseProcess] = {}
         for _ in range(size):
             ours, theirs = context.Pipe()
@@ -251,6 +263,7 @@ def work(jobs: Connection, load: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # while idle; a run listens by itself
     for file in load:
         load_file(file)
+    shared = Shared()
     while True:
         try:
             arm, seed, folder, table = jobs.recv()
@@ -259,7 +272,7 @@ def work(jobs: Connection, load: Sequence[str]) -> None:
         job = Job(arm=arm, seed=seed, folder=Path(folder), recipe=from_table(Recipe, table), load=tuple(load))
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            result = retried(job)
+            result = retried(job, shared)
         except NanotxError as error:
             result = Result(arm=arm, seed=seed, failure=f"{type(error).__name__}: {error}")
         finally:
@@ -272,12 +285,12 @@ def work(jobs: Connection, load: Sequence[str]) -> None:
             return
 
 
-def retried(job: Job) -> Result:
+def retried(job: Job, shared: Shared) -> Result:
     """Train a job; wait for the process of a killed experiment that still saves the run."""
     deadline = time.monotonic() + OCCUPIED
     while True:
         try:
-            return train_job(job)
+            return train_job(job, shared)
         except RunError as error:
             if "is using this run" not in str(error) or time.monotonic() > deadline:
                 raise

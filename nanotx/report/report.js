@@ -37,7 +37,7 @@
   }
 
   function evalCurve(run, key, name, text, colour, dash) {
-    if (!run.evals[key]) return [];
+    if (!run.evals[key] || run.evals[key].every((loss) => loss === null)) return [];
     return [{ name, colour, dash, dots: run.evals[key].length < 60, x: withFlops(run, run.tables[run.evals.x]), y: inUnit(run, run.evals[key], text) }];
   }
 

@@ -273,6 +273,11 @@ def rate(bits: float | None) -> str:
     return "refused" if bits is None else f"{bits:.4f}"
 
 
+def reads_training(row: Row) -> bool:
+    """Return whether an evaluation read the training text; those of experiments do not."""
+    return row.get("train_tokens") != 0
+
+
 def gap(row: Row) -> float:
     """Return validation loss minus training loss, in nats per token."""
     return float(row["val_loss"] - row["train_loss"])

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nanotx
@@ -23,7 +23,7 @@ from nanotx.errors import (
     shell_quoted,
 )
 from nanotx.files import clear, is_blank, read_regular, write_atomic
-from nanotx.hardware.device import Machine, choose_machine, make_deterministic, peak_flops
+from nanotx.hardware.device import Machine, choose_machine, make_deterministic
 from nanotx.hardware.memory import keep_freed_memory
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
@@ -38,6 +38,7 @@ from nanotx.runs.loaded_files import RecordedFile, keep_copies
 from nanotx.runs.metrics_log import MetricsLog, read
 from nanotx.runs.resume import check_corpus, resume_run, tokenizer_of
 from nanotx.runs.resume_check import Survey, changes, check_resumable, recipe_digest, recorded_budget, set_aside
+from nanotx.runs.shared import Shared
 from nanotx.runs.start_warnings import NOT_ROUND_TRIPPING, text_warnings, warmup_warning
 from nanotx.runs.summary import summarize, title
 from nanotx.runs.trainer_state import prune, read_state, save
@@ -49,7 +50,6 @@ from nanotx.training.budget import calibrate, step_cost, whole_steps, with_steps
 from nanotx.training.callbacks.base import Callback
 from nanotx.training.callbacks.evaluation import Evaluation, Sample
 from nanotx.training.compile import SHARES, plan_compile
-from nanotx.training.dataset import load_dataset
 from nanotx.training.freezing import describe_frozen
 from nanotx.training.loop import TrainingRun, failure
 from nanotx.training.plugin_checks import check_foreign
@@ -78,6 +78,8 @@ class Work:
     began: float = nanotx.started  # when the run's clock started, by time.perf_counter
     report: "Callable[[Session, bool], object] | None" = None  # writes report.html; called as `write_report` says
     named: tuple[str, Recipe] | None = None  # the recipe that the user named, before flags, where a run begins with it
+    evaluated: tuple[str, ...] = ("train", "val")  # texts that evaluations read
+    shared: Shared = field(default_factory=Shared)  # what other runs of this process have computed already
 
 
 class Session:
@@ -105,7 +107,7 @@ class Session:
             source = read_source(recipe.init, recipe.init_sha256)
             recipe = replace(recipe, init_sha256=source.sha256)
         try:
-            self.texts = load_dataset(recipe, codec, self.check_corpus, display.say)
+            self.texts = work.shared.dataset(recipe, codec, self.check_corpus, display.say)
         except TextError as error:  # a character of the validation text
             own = "" if "unknown" in fields(type(recipe.tokenizer)) else f" --tokenizer {Char.part}"
             raise TextError(f"{error} As flags: --tokenizer byte, or{own} --tokenizer.unknown.") from None
@@ -114,10 +116,11 @@ class Session:
                 raise
             display.shout(f"{error}\n\nThis run trains on a play that nanotx generates instead.", "No Shakespeare")
             recipe = replace(recipe, corpus=Corpus.find("playhouse")(validation=recipe.corpus.validation))
-            self.texts = load_dataset(recipe, codec)
+            self.texts = work.shared.dataset(recipe, codec)
         keep_freed_memory()
         model = self.build_model(recipe, source)
-        self.peak = peak_flops(machine)
+        self.eval_texts = {name: self.texts.eval_texts[name] for name in work.evaluated}
+        self.peak = work.shared.peak(machine)
         self.budget: Row = {}  # columns that record the budget of the run and how it was measured
         recipe = self.with_steps_of_budget(recipe, model)
         self.recipe = recipe = replace(recipe, compile=self.compiles(recipe, model, machine))
@@ -296,7 +299,7 @@ class Session:
         """Return the loop with its callbacks: the user's, then those that write, show, save, evaluate and sample."""
         machine = self.trainer.machine
         crowd = [BusyMachine(self.display.say, machine.threads)] if machine.device.type == "cpu" else []
-        evaluation = Evaluation(eval_texts=self.texts.eval_texts)
+        evaluation = Evaluation(eval_texts=self.eval_texts)
         own = (files, Shown(self.display), *crowd, Checkpoints(), evaluation, Sample())
         return TrainingRun(
             self.trainer,
@@ -433,7 +436,7 @@ class Session:
             "bytes_per_step": None if cost.bytes is None else float(cost.bytes),
             "flops_per_step": cost.flops,
             **self.budget,
-            "tokens_per_eval": sum(eval_text.tokens for eval_text in self.texts.eval_texts.values()),
+            "tokens_per_eval": sum(eval_text.tokens for eval_text in self.eval_texts.values()),
             "eval_every": recipe.train.eval_every,
             "sample_every": recipe.train.sample_every,
             "checkpoint_every": recipe.train.checkpoint_every,

@@ -19,7 +19,7 @@ PLAIN = [*COMMAND, "--corpus.size", "6000", "--rounds", "0", "--seeds", "3"]
 
 @pytest.fixture(autouse=True)
 def known_peak(monkeypatch):
-    monkeypatch.setattr("nanotx.runs.session.peak_flops", lambda machine: 1e11)
+    monkeypatch.setattr("nanotx.runs.shared.peak_flops", lambda machine: 1e11)
 
 
 def test_command_prints_a_page_on_stdout_and_progress_on_stderr(tmp_path, monkeypatch, capsys):

@@ -26,7 +26,7 @@ def small(tmp_path, monkeypatch):
     few = ("causal", "prefix", "equivalent", "window")
     monkeypatch.setattr(prover, "laws_on", lambda name: [law for law in laws_on(name) if law.name in few])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nanotx.runs.session.peak_flops", lambda machine: 1e11)
+    monkeypatch.setattr("nanotx.runs.shared.peak_flops", lambda machine: 1e11)
     sizes = (Size(batch=1, time=4, dim=8, heads=2), Size(batch=2, time=3, dim=9, heads=2))
     monkeypatch.setattr("nanotx.experiments.prove.benches.SIZES", sizes)
     monkeypatch.setattr(prover, "CASES_OF_EQUALITY", 2)

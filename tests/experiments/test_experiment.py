@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import ROOT
 
+import nanotx
 from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.errors import ConfigError, Diverged, LawBroken, RunError
 from nanotx.experiments import experiment as experiment_module
@@ -19,12 +21,16 @@ from nanotx.experiments import report, runner
 from nanotx.experiments.experiment import Design, Experiment, Outcome
 from nanotx.experiments.plan import make_arms
 from nanotx.experiments.statistics import judge
+from nanotx.hardware.device import Machine
 from nanotx.nn.attention.sdpa import Sdpa
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.ffn.mlp import Mlp
 from nanotx.nn.transformer import Model
 from nanotx.optim.adamw import AdamW
 from nanotx.recipe import Recipe, Train
+from nanotx.runs import shared as shared_module
+from nanotx.runs.folder import RunFolder
+from nanotx.runs.formats import read_saved_recipe
 from nanotx.tokenizers.byte import Byte
 
 BASE = Recipe(
@@ -51,7 +57,7 @@ def design(*changes: str, looks: tuple[int, ...] = (3,), base: Recipe = BASE, **
 def known_peak():
     """The peak of this machine is not measured for each run: that takes as long as a run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nanotx.runs.session.peak_flops", lambda machine: 1e11)
+        patch.setattr("nanotx.runs.shared.peak_flops", lambda machine: 1e11)
         yield
 
 
@@ -71,6 +77,38 @@ def test_each_arm_and_seed_is_a_run_folder_of_equal_windows(folder, outcome):
     digests = {json.loads(path.read_text(encoding="utf-8"))["corpus_sha256"] for path in folder.rglob("summary.json")}
     assert len(digests) == 1
     assert all(loss is not None for losses in outcome.losses.values() for loss in losses)
+
+
+def test_arm_is_an_ordinary_run_and_trains_to_the_same_bits_alone(folder, outcome, tmp_path):
+    arm = RunFolder(folder / "ffn_relu2-c1830b" / "seed-6")
+    alone = RunFolder(tmp_path / "alone")
+    nanotx.train(read_saved_recipe(arm.recipe), run=alone.path)
+    weights = "checkpoints/step-3/model.safetensors"
+    assert (arm.path / weights).read_bytes() == (alone.path / weights).read_bytes()
+    figures = [json.loads(run.summary.read_text(encoding="utf-8")) for run in (arm, alone)]
+    assert figures[0]["val_loss"] == figures[1]["val_loss"] == outcome.nats["ffn=relu2"][1]
+    assert [(some["train_loss"] is None, some["train_tokens"] == 0) for some in figures] == [(True,) * 2, (False,) * 2]
+
+
+def test_runs_of_a_process_share_the_peak_and_the_texts(tmp_path, monkeypatch):
+    asked, peak, read = [], shared_module.peak_flops, shared_module.load_dataset
+    monkeypatch.setattr(shared_module, "peak_flops", lambda machine: (asked.append("peak"), peak(machine))[1])
+    monkeypatch.setattr(shared_module, "load_dataset", lambda *args: (asked.append("texts"), read(*args))[1])
+    Experiment(design("model.context=4; train.batch_size=4", "optimizer.lr=0.3"), tmp_path / "x").run()
+    assert sorted(asked) == ["peak", "texts", "texts"]  # of two contexts
+
+
+def test_dtype_that_a_timing_decides_is_decided_once(tmp_path, monkeypatch):
+    decided = iter(["bfloat16", "float32"])
+    held = Experiment(design(base=replace(BASE, dtype="auto")), tmp_path / "x")
+    machine = Machine(device=torch.device("cpu"), dtype=torch.float32, threads=1)
+    monkeypatch.setattr(
+        experiment_module, "choose_machine", lambda *_: replace(machine, dtype=getattr(torch, next(decided)))
+    )
+    jobs = [held.job(arm, seed, 3) for arm in held.design.arms for seed in (5, 6)]
+    assert {job.recipe.dtype for job in jobs} == {"bfloat16"}
+    held.write()
+    assert Experiment(held.design, tmp_path / "x").job(held.design.arms[0], 5, 3).recipe.dtype == "bfloat16"
 
 
 def test_page_has_a_verdict_for_each_arm_and_fits_80_columns(outcome):
@@ -111,9 +149,9 @@ def test_same_experiment_again_trains_nothing_and_says_the_same(folder, outcome,
 def test_experiment_stopped_at_any_run_ends_with_the_same_page(outcome, tmp_path, monkeypatch):
     train, calls = runner.train_job, []
 
-    def stopped(job):
+    def stopped(job, shared):
         calls.append(job)
-        return runner.Result(arm=job.arm, seed=job.seed, stopped=15) if len(calls) in (2, 6) else train(job)
+        return runner.Result(arm=job.arm, seed=job.seed, stopped=15) if len(calls) in (2, 6) else train(job, shared)
 
     monkeypatch.setattr(runner, "train_job", stopped)
     for _ in range(2):
@@ -136,7 +174,7 @@ def test_run_that_a_signal_stopped_is_continued_from_its_checkpoint(folder, outc
 def test_another_arm_uses_the_runs_of_the_baseline(folder, outcome, monkeypatch):
     jobs = []
     train = runner.train_job
-    monkeypatch.setattr(runner, "train_job", lambda job: (jobs.append(job.arm), train(job))[1])
+    monkeypatch.setattr(runner, "train_job", lambda job, shared: (jobs.append(job.arm), train(job, shared))[1])
     more = Experiment(design(*CHANGES, "norm=rmsnorm"), folder).run()
     assert set(jobs) == {"norm=rmsnorm"} and len(jobs) == 3
     assert more.losses["ffn=relu2"] == outcome.losses["ffn=relu2"]
@@ -177,10 +215,10 @@ def test_arm_that_is_decided_at_a_look_gets_no_more_seeds(tmp_path):
 def test_arm_that_diverges_has_that_for_a_verdict_and_is_not_tried_again(tmp_path, monkeypatch):
     changes, session = ("optimizer.lr=1e5",), runner.session
 
-    def diverging(job, stop):
+    def diverging(job, shared, stop):
         if job.arm == changes[0] and job.seed != 6:
             raise Diverged("step 2: the loss is NaN.")
-        return session(job, stop)
+        return session(job, shared, stop)
 
     monkeypatch.setattr(runner, "session", diverging)
     result = Experiment(design(*changes), tmp_path / "x").run()

@@ -1,6 +1,5 @@
 """Arms, changes, texts and budgets of an experiment."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -172,8 +171,14 @@ def test_equal_seconds_need_the_timing():
         equal_steps(arms_of(60), [FACTS, replace(FACTS, seconds_per_step=None)], "seconds")
 
 
+@pytest.mark.parametrize(("steps", "batch", "every"), [(500, 12, 131), (100, 12, 0), (1000, 12, 250), (100, 3200, 25)])
+def test_prepared_run_has_few_checkpoints_and_enough_tokens_between_them(steps, batch, every):
+    recipe = replace(base, model=replace(base.model, context=64), train=replace(base.train, batch_size=batch))
+    assert prepared(recipe, File(path="x"), steps, 77).train.checkpoint_every == every
+
+
 def test_prepared_run_has_one_thread_and_one_evaluation_at_its_end():
     recipe = prepared(base, File(path="x"), 10, 77)
     assert (recipe.threads, recipe.seed, recipe.train.steps, recipe.train.eval_every) == (1, 77, 10, 0)
-    assert recipe.train.checkpoint_every == math.ceil(10 / 4) and recipe.compile is False
+    assert recipe.compile is False
     assert isinstance(recipe, Recipe) and Path(recipe.corpus.path) == Path("x")

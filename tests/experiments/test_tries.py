@@ -207,9 +207,9 @@ def test_same_tries_again_train_nothing_and_say_the_same(folder, outcome, monkey
 def test_tries_stopped_at_any_run_end_with_the_same_page(outcome, tmp_path, monkeypatch):
     train, calls = runner.train_job, []
 
-    def stopped(job):
+    def stopped(job, shared):
         calls.append(job)
-        return runner.Result(arm=job.arm, seed=job.seed, stopped=15) if len(calls) in (3, 20) else train(job)
+        return runner.Result(arm=job.arm, seed=job.seed, stopped=15) if len(calls) in (3, 20) else train(job, shared)
 
     monkeypatch.setattr(runner, "train_job", stopped)
     for _ in range(2):
@@ -229,9 +229,9 @@ def test_more_tries_train_the_new_ones_alone_and_a_new_choice_is_noted(folder, o
     planted = {"0.01": 3.0, "0.02": 2.0, "0.005": 3.5, "0.04": 1.0}
     train = runner.train_job
 
-    def recorded(job):
+    def recorded(job, shared):
         asked.append((job.arm, f"{job.recipe.optimizer.lr:g}"))
-        result = train(job)
+        result = train(job, shared)
         return replace(result, figures={**result.figures, "bits_per_byte": planted[f"{job.recipe.optimizer.lr:g}"]})
 
     monkeypatch.setattr(runner, "train_job", recorded)

@@ -12,16 +12,16 @@ from nanotx.training.trainer import Row
 
 @dataclass(kw_only=True)
 class Evaluation(Callback):
-    """Score the training and the validation text every `train.eval_every` steps."""
+    """Score the validation text, and the training text if it is given, every `train.eval_every` steps."""
 
-    eval_texts: dict[str, EvalText]  # train and val
+    eval_texts: dict[str, EvalText]  # val, and train unless its loss is not wanted
 
     def after_step(self, run: TrainingRun) -> None:
         if run.due(run.recipe.train.eval_every):
             run.attempt("evaluation", lambda: evaluation(run, self.scores(run)))
 
     def scores(self, run: TrainingRun) -> dict[str, Score]:
-        """Return the scores of both texts."""
+        """Return the scores of the texts."""
         trainer = run.trainer
         with trainer.use_eval_weights():
             return {
@@ -31,17 +31,20 @@ class Evaluation(Callback):
 
 
 def evaluation(run: TrainingRun, scores: dict[str, Score]) -> Row:
-    """Return the row of an evaluation, and record it as the last one and, if it is, as the best."""
-    progress, training, validation = run.trainer.progress, scores["train"], scores["val"]
+    """Return the row of an evaluation, and record it as the last one and, if it is, as the best.
+
+    Where the training text was not read, its figures are None, over 0 tokens.
+    """
+    progress, training, validation = run.trainer.progress, scores.get("train"), scores["val"]
     progress.scores = {
-        "train_loss": training.loss,
+        "train_loss": training.loss if training else None,
         "val_loss": validation.loss,
-        "train_bits_per_byte": training.bits_per_byte,
+        "train_bits_per_byte": training.bits_per_byte if training else None,
         "bits_per_byte": validation.bits_per_byte,
         "perplexity": validation.perplexity,
         "val_stderr": validation.stderr,
         "val_tokens": validation.tokens,
-        "train_tokens": training.tokens,
+        "train_tokens": training.tokens if training else 0,
         "eval_tokens": validation.requested_tokens,
         "wall_seconds": progress.wall_seconds,
     }
