@@ -32,18 +32,19 @@ def kernel(q: Queries, k: Keys, v: Values, bias: Bias | None, dropout: Dropout) 
     PyTorch's causal mask is aligned to the top left, which is right only without a cache. After cached tokens a
     single query attends to all keys and needs no mask, and several queries get an explicit one.
     """
+    t, s, queries_per_key = q.shape[2], k.shape[2], q.shape[1] // k.shape[1]
     if dropout.active or has_slow_gradient(q):
-        k, v = (repeat(x, "b g s k -> b (g n) s k", n=q.shape[1] // k.shape[1]) for x in (k, v))
+        if queries_per_key > 1:
+            k, v = (repeat(x, "b g s k -> b (g n) s k", n=queries_per_key) for x in (k, v))
         return attend_blockwise(q, k, v, bias, dropout, BLOCK)
-    t, s = q.shape[2], k.shape[2]
-    mask, causal, shared = None, False, q.shape[1] != k.shape[1]
+    mask, causal = None, False
     if bias is not None:
         mask = bias.type_as(q).masked_fill(~causal_mask(t, s, q.device), -torch.inf)
     elif t == s:
         causal = True
     elif t > 1:
         mask = causal_mask(t, s, q.device)
-    return scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=shared)
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=queries_per_key > 1)
 
 
 def has_slow_gradient(q: Queries) -> bool:
