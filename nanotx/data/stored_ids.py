@@ -19,6 +19,8 @@ from nanotx.errors import DataError
 from nanotx.files import open_regular
 
 Row = NDArray[np.integer[Any]]
+Ends = NDArray[np.int64]
+END = 8  # bytes of the end of a document in a token file
 BLOCK = 1 << 22  # ids that are read at once
 
 
@@ -36,6 +38,17 @@ class DiskIds(ABC):
         Raises:
             DataError: the file cannot be read, is shorter than it was, or holds an invalid id.
         """
+
+    def document_ends(self, first: int, count: int) -> Ends:
+        """Return where documents end among `count` ids from index `first` on: numbers of ids from there, ascending.
+
+        The last of these ids may be the end of one; an end before `first` is not among them. Empty documents have no
+        place of their own. Empty where no documents are marked.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        return np.empty(0, np.int64)
 
     def rows(self, starts: Sequence[int], length: int) -> Row:
         """Return a row of `length` ids from each start."""
@@ -113,15 +126,26 @@ class StoredIds(DiskIds):
         count: the number of ids.
         vocab_size: every id is below it.
         undefined: ids below it that the tokenizer does not define.
+        ends: the offset of the end of the first document.
+        documents: how many are marked.
 
     Raises:
         DataError: the file cannot be read.
     """
 
     def __init__(
-        self, path: Path, start: int, width: int, count: int, vocab_size: int, undefined: Sequence[int] = ()
+        self,
+        path: Path,
+        start: int,
+        width: int,
+        count: int,
+        vocab_size: int,
+        undefined: Sequence[int] = (),
+        ends: int = 0,
+        documents: int = 0,
     ) -> None:
         self.path, self.start, self.count, self.vocab_size = path, start, count, vocab_size
+        self.ends, self.documents = ends, documents
         self.undefined = tuple(undefined)
         self.dtype = np.dtype(f"<u{width}")
         try:
@@ -130,7 +154,8 @@ class StoredIds(DiskIds):
             raise DataError(f"{path}: no token file can be read here: {error.strerror}.") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return StoredIds, (self.path, self.start, self.dtype.itemsize, self.count, self.vocab_size, self.undefined)
+        numbers = (self.start, self.dtype.itemsize, self.count, self.vocab_size)
+        return StoredIds, (self.path, *numbers, self.undefined, self.ends, self.documents)
 
     def read(self, first: int, count: int) -> Row:
         """See `DiskIds.read`."""
@@ -144,6 +169,27 @@ class StoredIds(DiskIds):
             for start, row in zip(starts, rows, strict=True):
                 self.checked(row, start)
         return ids.reshape(-1, length)
+
+    def document_ends(self, first: int, count: int) -> Ends:
+        """See `DiskIds.document_ends`."""
+        low, high = 0, self.documents
+        while low < high:  # the first document that ends after `first`
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self._ends(middle, 1)[0] <= first else (low, middle)
+        found, at_once = [np.empty(0, np.int64)], 64
+        while low < self.documents:
+            ends = self._ends(low, min(at_once, self.documents - low))
+            if (np.diff(ends, prepend=found[-1][-1:] + first) < 0).any() or int(ends[-1]) > self.count:
+                raise DataError(f"{self.path}: its ends of documents are damaged; encode the texts again.")
+            found.append(ends[ends <= first + count] - first)
+            low, at_once = low + len(ends), 16 * at_once
+            if ends[-1] > first + count:
+                break
+        return np.unique(np.concatenate(found))
+
+    def _ends(self, number: int, count: int) -> Ends:
+        """Return how many ids of the file are up to the ends of some documents."""
+        return np.frombuffer(self._read(self.ends + number * END, count * END), "<u8").astype(np.int64)
 
     def checked(self, ids: Row, first: int) -> Row:
         """Return ids that were read from index `first` on.
@@ -165,16 +211,21 @@ class StoredIds(DiskIds):
 
     def _bytes(self, first: int, count: int) -> Row:
         width = self.dtype.itemsize
+        return np.frombuffer(self._read(self.start + first * width, count * width), self.dtype)
+
+    def _read(self, offset: int, size: int) -> bytearray:
+        """Return bytes of the file, all of which it has."""
         try:
-            data = read_at(self._stream.fileno(), self.start + first * width, count * width)
+            data = read_at(self._stream.fileno(), offset, size)
         except OSError as error:
             raise DataError(f"{self.path}: the token file cannot be read: {error.strerror}.") from None
-        if len(data) < count * width:
+        if len(data) < size:
+            last = (offset + len(data) - self.start) // self.dtype.itemsize
             raise DataError(
-                f"{self.path}: expected {self.count} ids, and it ends after {first + len(data) // width}: it was cut "
+                f"{self.path}: expected {self.count} ids, and it ends after {min(last, self.count)}: it was cut "
                 "off after it was written; encode the texts again."
             )
-        return np.frombuffer(data, self.dtype)
+        return data
 
 
 class JoinedIds(DiskIds):
@@ -202,6 +253,20 @@ class JoinedIds(DiskIds):
             here = max(first, begin)
             pieces.append(ids.read(low + here - begin, min(end, self.ends[number]) - here))
         return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, self.dtype), *pieces])
+
+    def document_ends(self, first: int, count: int) -> Ends:
+        """See `DiskIds.document_ends`; where two parts are joined, a document ends."""
+        found, end = [np.empty(0, np.int64)], first + count
+        for number in range(bisect_right(self.ends, first), len(self.parts)):
+            ids, low, high = self.parts[number]
+            begin = self.ends[number] - (high - low)
+            if begin >= end:
+                break
+            here, there = max(first, begin), min(end, self.ends[number])
+            found.append(ids.document_ends(low + here - begin, there - here) + (here - first))
+            if there == self.ends[number] < self.count:
+                found.append(np.array([there - first]))
+        return np.unique(np.concatenate(found))
 
     def rows(self, starts: Sequence[int], length: int) -> Row:
         """See `DiskIds.rows`."""

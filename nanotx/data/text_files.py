@@ -12,8 +12,10 @@ import fnmatch
 import glob
 import re
 from collections.abc import Iterable, Iterator
+from io import BufferedIOBase
 from pathlib import Path
 
+from nanotx.data.compressed import opened
 from nanotx.errors import DataError
 from nanotx.files import open_regular, read_regular, similar_file
 
@@ -204,18 +206,55 @@ def blocks(
     try:
         with open_regular(path) as file:
             file.seek(start)
-            held = b""
-            while data := file.read(BLOCK if splittable else -1):
-                held += data
-                end = _last_cut(held, len(held) - len(data)) if splittable else len(held)
-                if end:
-                    if text := decoded(held[:end], str(path), errors, start, remedy):
-                        yield text, start + end
-                    held, start = held[end:], start + end
-            if held and (text := decoded(held, str(path), errors, start, remedy)):
-                yield text, start + len(held)
+            yield from text_blocks(file, str(path), splittable=splittable, errors=errors, start=start, remedy=remedy)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}.") from None
+
+
+def text_blocks(
+    file: BufferedIOBase,
+    where: str,
+    *,
+    splittable: bool = True,
+    errors: str = "strict",
+    start: int = 0,
+    remedy: str = REPLACE,
+    most: int | None = None,
+) -> Iterator[tuple[str, int]]:
+    """Yield the text of an open file in blocks; see `blocks`.
+
+    Args:
+        file: read from its place on.
+        where: its path, for messages.
+        splittable: see `blocks`.
+        errors: see `blocks`.
+        start: the offset of its place.
+        remedy: see `decoded`.
+        most: the largest size in bytes of a block that has no place to split it.
+
+    Raises:
+        DataError: it is not UTF-8, or a block is too large.
+    """
+    at_once = BLOCK if splittable else -1 if most is None else most + 1
+    held, searched = [b""], b""
+    while data := file.read(at_once):
+        held.append(data)
+        size = sum(map(len, held))
+        end = _last_cut(searched + data, len(searched)) if splittable else 0
+        if end:
+            whole = b"".join(held)
+            end += size - len(searched) - len(data)
+            if text := decoded(whole[:end], where, errors, start, remedy):
+                yield text, start + end
+            held, start = [whole[end:]], start + end
+        elif most is not None and size > most:
+            raise DataError(
+                f"{where}: from offset {start:,} on, {size >> 20} MiB have no place where this tokenizer may split "
+                "them; put the text into a .jsonl file, a document in each row."
+            )
+        searched = held[-1][-1:]
+    if (rest := b"".join(held)) and (text := decoded(rest, where, errors, start, remedy)):
+        yield text, start + len(rest)
 
 
 def _last_cut(data: bytes, fresh: int) -> int:
@@ -257,8 +296,8 @@ def decoded(data: bytes, where: str, errors: str = "strict", offset: int = 0, re
 
 def _head(where: str, size: int) -> bytes:
     """Return the beginning of a file; it is read again only for an error that names a line."""
-    with open_regular(Path(where)) as file:
-        return file.read(size)
+    with opened(Path(where)) as (stream, _):
+        return stream.read(size)
 
 
 def read_text(path: Path, remedy: str = REPLACE, errors: str = "strict") -> str:

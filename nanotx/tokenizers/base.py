@@ -126,8 +126,8 @@ class Codec(ABC):
         return encode_batch(self, texts, processes)
 
     def encode_to_file(self, files: Sequence[Path], out: Path, **how: Any) -> int:
-        """Encode text files of any size into one token file; return its number of ids. See `token_file.py`."""
-        from nanotx.tokenizers.token_file import encode_to_file
+        """Encode text files of any size into one token file; return its number of ids. See `encode_files.py`."""
+        from nanotx.tokenizers.encode_files import encode_to_file
 
         return encode_to_file(self, files, out, **how)
 
@@ -241,6 +241,7 @@ class Tokenizer(
         "base",
         "byte_level",
         "convert",
+        "encode_files",
         "hard_texts",
         "libraries",
         "loading",

@@ -1,7 +1,9 @@
 """Token files: the ids of texts of any size on the disk, with the tokenizer that made them and digests of both.
 
-A header, the tokenizer's own file in JSON, zeros up to a multiple of 8 bytes, then the ids, 2 or 4 bytes each; all
-numbers are little-endian. The fields of the header are those of `Header`, in their order.
+A header, the tokenizer's own file in JSON, zeros up to a multiple of 8 bytes, then the ids, 2 or 4 bytes each. Where
+documents are marked, zeros up to a multiple of 8 bytes follow, then for each document, in 8 bytes, the number of ids up
+to its end; an empty one ends where the one before it does. All numbers are little-endian. The fields of the header are
+those of `Header`, in their order.
 
 While it is written it has another name, and a note next to it records how far it got: killed, the same call continues
 there.
@@ -11,25 +13,24 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nanotx import disk
 from nanotx.data.corpus.base import TOKEN_FILE_MAGIC as MAGIC
 from nanotx.data.stored_ids import BLOCK, StoredIds, read_at
-from nanotx.data.text_files import blocks
-from nanotx.errors import ConfigError, DataError, TokenizerError
+from nanotx.errors import DataError, TokenizerError
 from nanotx.files import open_regular, read_regular, write_atomic
 from nanotx.tokenizers.base import Codec, Ids
-from nanotx.tokenizers.special_tokens import known_bytes
-from nanotx.tokenizers.workers import WorkerPool
 
-VERSION = 2
-LAYOUT = struct.Struct("<8sIIQQQQ32s32s32s")
+VERSION = 3
+LAYOUT = struct.Struct("<8sIIQQQQQ32s32s32s")
+END = np.dtype("<u8")  # of a document
 OFTEN = 1 << 24  # ids between two notes of how far it got
 NOTE = 1 << 16  # bytes of such a note, at most
 LARGEST_TOKENIZER = 1 << 24  # bytes
@@ -37,7 +38,7 @@ WHOLE = 1 << 28
 """Bytes of ids up to which a file is read and digested whole each time it is opened."""
 
 SAMPLES, SAMPLE = 1024, 4096
-"""Of a larger file so many pieces are digested, of so many bytes each, spread evenly over its ids."""
+"""Of a larger file so many pieces are digested, of so many bytes each, spread evenly over it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,18 +50,30 @@ class Header:
     vocab_size: int
     size: int  # UTF-8 bytes of the texts; 0 where the ids, <unk> aside, do not give them back, or where it is unknown
     tokenizer_size: int  # bytes of the tokenizer's file; 0 without it
+    documents: int = 0  # the number of documents that are marked; 0 where none are
     tokenizer: str  # digest of the tokenizer
-    sha256: str  # of the ids, as they are in the file
+    sha256: str  # of the ids and the ends of documents, as they are in the file
     sample: str  # SHA-256 of `SAMPLES` pieces of them
 
     @property
     def start(self) -> int:
         """Return the offset of the first id."""
-        return LAYOUT.size + -(-self.tokenizer_size // 8) * 8
+        return LAYOUT.size + whole_words(self.tokenizer_size)
+
+    @property
+    def ends(self) -> int:
+        """Return the offset of the end of the first document; that of the end of the file where none is marked."""
+        size = self.count * self.width
+        return self.start + (whole_words(size) if self.documents else size)
+
+    @property
+    def payload(self) -> int:
+        """Return the number of bytes from the first id to the end of the file."""
+        return self.ends + END.itemsize * self.documents - self.start
 
     def pack(self) -> bytes:
         """Return the header as bytes."""
-        sizes = (self.width, self.count, self.vocab_size, self.size, self.tokenizer_size)
+        sizes = (self.width, self.count, self.vocab_size, self.size, self.tokenizer_size, self.documents)
         return LAYOUT.pack(MAGIC, VERSION, *sizes, *map(bytes.fromhex, (self.tokenizer, self.sha256, self.sample)))
 
 
@@ -89,55 +102,20 @@ class Place:
     file: int = 0  # the index of the text file that comes next,
     offset: int = 0  # and where in it, in bytes
     count: int = 0  # ids written
+    documents: int = 0  # ends of documents written
     size: int = 0  # bytes of the texts that they encode
     exact: bool = True  # whether they decode to these texts
 
 
-def encode_to_file(
-    codec: Codec,
-    files: Sequence[Path],
-    out: Path,
-    *,
-    separator: str = "",
-    errors: str = "strict",
-    processes: int = 1,
-    watch: Callable[[int], None] = lambda size: None,
-) -> int:
-    """Encode text files, one after another, into one token file; return its number of ids.
+class Block(NamedTuple):
+    """Ids to be written next."""
 
-    Args:
-        codec: the tokenizer.
-        files: UTF-8 texts; read in blocks where `codec.splittable`, otherwise each as a whole.
-        out: the token file.
-        separator: the name of a special token that is put behind each text file; none where it is empty.
-        errors: "strict", or "replace" to read U+FFFD where there is no UTF-8.
-        processes: how many encode.
-        watch: called now and then with the number of bytes of the texts that are done.
-
-    Raises:
-        DataError: a text cannot be read, or the token file cannot be written.
-        TextError: a text holds what the tokenizer cannot.
-        ConfigError: the separator is no special token of this tokenizer.
-    """
-    if separator and separator not in codec.special_tokens:
-        known = ", ".join(codec.special_tokens) or "none"
-        raise ConfigError(f"separator: {separator!r} is no special of this tokenizer; it has: {known}.")
-    try:
-        sizes = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        job = json.dumps([VERSION, codec.digest, sizes, separator, errors])
-        with WorkerPool(codec, processes) as pool:
-
-            def pieces(begun: Place) -> Iterator[tuple[Ids, Place]]:
-                for ids, place in _rows(codec, pool, files, separator, errors, begun):
-                    yield ids, place
-                    watch(sum(size for _, size, _ in sizes[: place.file]) + place.offset)
-
-            return write_tokens(codec, out, pieces, job)
-    except OSError as error:
-        raise DataError(f"{error.filename or out}: no token file can be made: {error.strerror}.") from None
+    ids: Ids
+    place: Place  # how far the file is with them
+    ends: NDArray[np.int64] = np.empty(0, np.int64)  # how many ids of the whole file are up to each document's end
 
 
-def write_tokens(codec: Codec, out: Path, pieces: Callable[[Place], Iterable[tuple[Ids, Place]]], job: str = "") -> int:
+def write_tokens(codec: Codec, out: Path, pieces: Callable[[Place], Iterable[Block]], job: str = "") -> int:
     """Write a token file of ids that come piece by piece; return their number.
 
     Args:
@@ -149,43 +127,102 @@ def write_tokens(codec: Codec, out: Path, pieces: Callable[[Place], Iterable[tup
     Raises:
         OSError: it cannot be written.
     """
-    own = codec.to_json().encode("utf-8")
-    width = 2 if codec.vocab_size <= 1 << 16 else 4
-    header = Header(
-        width=width, count=0, vocab_size=codec.vocab_size, size=0, tokenizer_size=len(own),
-        tokenizer=codec.digest, sha256="", sample="",
-    )  # fmt: skip
-    draft, note = out.with_name(f"{out.name}.part"), out.with_name(f"{out.name}.part.json")
-    place = _found(note, draft, job, header)
-    if not place.count:
-        draft.write_bytes(b"")
-    with draft.open("r+b") as stream:
-        stream.write(b"\0" * LAYOUT.size + own.ljust(header.start - LAYOUT.size, b"\0"))
-        digest = _digest_of(stream, header.start, place.count * width)
-        stream.truncate(header.start + place.count * width)
-        stream.seek(0, os.SEEK_END)
-        last = place.count
-        for ids, place in pieces(place):  # noqa: B020  the place that it got to is the one of the end
-            data = ids.astype(f"<u{width}").tobytes()
+    draft = Draft.of(codec, out, job)
+    with draft.file.open("r+b") as ids, draft.ends.open("r+b") as ends:
+        digest = draft.prepare(ids, ends)
+        last = draft.place.count
+        for block in pieces(draft.place):
+            data = block.ids.astype(f"<u{draft.header.width}").tobytes()
             digest.update(data)
-            stream.write(data)
-            if job and place.count - last >= OFTEN:
-                _sync(stream)
-                write_atomic(note, json.dumps({"job": job, **asdict(place)}))
-                last = place.count
-        stream.flush()
-        header = Header(
-            **asdict(header)
-            | {"count": place.count, "size": place.size * place.exact, "sha256": digest.hexdigest()}
-            | {"sample": _sample(stream.fileno(), header.start, place.count * width)}
-        )
-        stream.seek(0)
-        stream.write(header.pack())
-        _sync(stream)
-    disk.rename(draft, out)
+            ids.write(data)
+            ends.write(block.ends.astype(END).tobytes())
+            draft.place = block.place
+            if job and block.place.count - last >= OFTEN:
+                draft.take_note(ids, ends)
+                last = block.place.count
+        draft.complete(ids, ends, digest)
+    disk.rename(draft.file, out)
     disk.sync(out.parent)
-    note.unlink(missing_ok=True)
-    return place.count
+    draft.note.unlink(missing_ok=True)
+    draft.ends.unlink(missing_ok=True)
+    return draft.place.count
+
+
+@dataclass(kw_only=True)
+class Draft:
+    """A token file that is being written."""
+
+    header: Header
+    tokenizer: bytes
+    file: Path
+    ends: Path  # ends of documents, which follow the ids in the end
+    note: Path  # how far an earlier process got
+    job: str
+    place: Place
+
+    @classmethod
+    def of(cls, codec: Codec, out: Path, job: str) -> "Draft":
+        """Return the draft of a token file, as far as an earlier process got at the same job."""
+        own = codec.to_json().encode("utf-8")
+        header = Header(
+            width=2 if codec.vocab_size <= 1 << 16 else 4, count=0, vocab_size=codec.vocab_size, size=0,
+            tokenizer_size=len(own), tokenizer=codec.digest, sha256="", sample="",
+        )  # fmt: skip
+        file, ends, note = (out.with_name(out.name + suffix) for suffix in (".part", ".part.ends", ".part.json"))
+        draft = cls(header=header, tokenizer=own, file=file, ends=ends, note=note, job=job, place=Place())
+        draft.place = draft.found()
+        if not draft.place.count:
+            file.write_bytes(b"")
+            ends.write_bytes(b"")
+        return draft
+
+    def found(self) -> Place:
+        """Return how far the same work got before; the beginning where nothing fits."""
+        try:
+            table = json.loads(read_regular(self.note, NOTE))
+            names = ("file", "offset", "count", "documents", "size")
+            place = Place(**{name: int(table[name]) for name in names}, exact=table["exact"] is True)
+            ids, ends = place.count * self.header.width, place.documents * END.itemsize
+            if self.job and table["job"] == self.job and self.file.stat().st_size >= self.header.start + ids:
+                return place if self.ends.stat().st_size >= ends else Place()
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            pass
+        return Place()
+
+    def prepare(self, ids: IO[bytes], ends: IO[bytes]) -> Any:
+        """Cut off what was written after the last note, and return the digest of the ids before it."""
+        start, size = self.header.start, self.place.count * self.header.width
+        ids.write(b"\0" * LAYOUT.size + self.tokenizer.ljust(start - LAYOUT.size, b"\0"))
+        digest = hashlib.sha256()
+        ids.flush()
+        for data in _pieces_of(ids.fileno(), start, size):
+            digest.update(data)
+        for stream, end in ((ids, start + size), (ends, self.place.documents * END.itemsize)):
+            stream.truncate(end)
+            stream.seek(0, os.SEEK_END)
+        return digest
+
+    def take_note(self, ids: IO[bytes], ends: IO[bytes]) -> None:
+        """Record how far the file is, after it is on the disk."""
+        _sync(ids)
+        _sync(ends)
+        write_atomic(self.note, json.dumps({"job": self.job, **asdict(self.place)}))
+
+    def complete(self, ids: IO[bytes], ends: IO[bytes], digest: Any) -> None:
+        """Append the ends of documents, and write the header."""
+        place = self.place
+        size = place.size if place.exact else 0
+        header = replace(self.header, count=place.count, documents=place.documents, size=size)
+        padding = bytearray(header.ends - header.start - place.count * header.width)
+        ends.flush()
+        for data in (padding, *_pieces_of(ends.fileno(), 0, place.documents * END.itemsize)):
+            digest.update(data)
+            ids.write(data)
+        ids.flush()
+        sample = _sample(ids.fileno(), header.start, header.payload)
+        ids.seek(0)
+        ids.write(replace(header, sha256=digest.hexdigest(), sample=sample).pack())
+        _sync(ids)
 
 
 def read_header(path: Path) -> Header:
@@ -212,12 +249,15 @@ def read_header(path: Path) -> Header:
     if len(head) < LAYOUT.size:
         raise DataError(f"{path}: it is cut off in its header; encode the texts again.")
     *numbers, tokenizer, sha256, sample = LAYOUT.unpack(head)[2:]
-    names = ("width", "count", "vocab_size", "size", "tokenizer_size")
+    names = ("width", "count", "vocab_size", "size", "tokenizer_size", "documents")
     header = Header(
         **dict(zip(names, numbers, strict=True)), tokenizer=tokenizer.hex(), sha256=sha256.hex(), sample=sample.hex()
     )
-    if size != (wanted := header.start + header.count * width):
-        raise DataError(f"{path}: expected {header.count} ids in {wanted} bytes, got {size} bytes.")
+    if size != (wanted := header.start + header.payload):
+        raise DataError(
+            f"{path}: expected {header.count} ids in {wanted} bytes, got {size} bytes: it was cut off or changed after "
+            "it was written; copy it or encode the texts again."
+        )
     return header
 
 
@@ -243,22 +283,26 @@ def open_tokens(path: Path, codec: Codec | None = None) -> TokenFile:
             "was damaged after it was written; encode the texts again."
         )
     undefined = codec.undefined_ids if codec is not None else ()
-    ids = StoredIds(path, header.start, header.width, header.count, header.vocab_size, undefined)
+    ids = StoredIds(
+        path, header.start, header.width, header.count, header.vocab_size, undefined, header.ends, header.documents
+    )
     check_digest(path, header, ids)
     return TokenFile(ids=ids, header=header)
 
 
 def check_digest(path: Path, header: Header, ids: StoredIds) -> None:
     """Raise DataError where the ids of a file, or a sample of many, are not those that were written."""
-    size = header.count * header.width
-    if size <= WHOLE:
-        digest = hashlib.sha256()
-        for first in range(0, header.count, BLOCK):
-            digest.update(ids.read(first, min(BLOCK, header.count - first)).tobytes())
-        same = digest.hexdigest() == header.sha256
-    else:
-        with open_regular(path) as stream:
-            same = _sample(stream.fileno(), header.start, size) == header.sample
+    with open_regular(path) as stream:
+        if header.payload <= WHOLE:
+            digest = hashlib.sha256()
+            for first in range(0, header.count, BLOCK):
+                digest.update(ids.read(first, min(BLOCK, header.count - first)).tobytes())
+            behind = header.start + header.count * header.width
+            for data in _pieces_of(stream.fileno(), behind, header.start + header.payload - behind):
+                digest.update(data)
+            same = digest.hexdigest() == header.sha256
+        else:
+            same = _sample(stream.fileno(), header.start, header.payload) == header.sample
     if not same:
         raise DataError(
             f"{path}: its ids are not those of its digest {header.sha256[:12]}...: the file was changed or damaged "
@@ -284,62 +328,15 @@ def tokenizer_json(path: Path) -> bytes:
         return stream.read(header.tokenizer_size)
 
 
-def _rows(
-    codec: Codec, pool: WorkerPool, files: Sequence[Path], separator: str, errors: str, place: Place
-) -> Iterator[tuple[Ids, Place]]:
-    """Yield the ids of each block, and how far the token file is with them."""
-    end = np.array([codec.special_tokens[separator]] if separator else [], np.int32)
-    for index in range(place.file, len(files)):
-        start = place.offset if index == place.file else 0
-        texts, known = _apart(blocks(files[index], splittable=codec.splittable, errors=errors, start=start))
-        for ids in pool.encode(texts):
-            text, offset = known.pop(0)
-            place = advanced(place, codec, ids, text, file=index, offset=offset)
-            yield ids, place
-        place = Place(**asdict(place) | {"file": index + 1, "offset": 0, "count": place.count + len(end)})
-        yield end, place
-
-
-def advanced(place: Place, codec: Codec, ids: Ids, text: str, **where: int) -> Place:
-    """Return how far a token file is with the ids of one more text."""
-    data = text.encode("utf-8")
-    exact = place.exact and known_bytes(codec, ids, data) > 0
-    counts: dict[str, Any] = {"count": place.count + len(ids), "size": place.size + len(data), "exact": exact}
-    return Place(**asdict(place) | counts | where)
-
-
-def _apart(pairs: Iterator[tuple[str, int]]) -> tuple[Iterator[str], list[tuple[str, int]]]:
-    """Return the texts, and a list to which each is added, with the offset behind it, when it is read."""
-    known = list[tuple[str, int]]()
-
-    def texts() -> Iterator[str]:
-        for text, end in pairs:
-            known.append((text, end))
-            yield text
-
-    return texts(), known
-
-
-def _found(note: Path, draft: Path, job: str, header: Header) -> Place:
-    """Return how far the same work got before; the beginning where nothing fits."""
-    try:
-        table = json.loads(read_regular(note, NOTE))
-        file, offset, count, size = (int(table[name]) for name in ("file", "offset", "count", "size"))
-        place = Place(file=file, offset=offset, count=count, size=size, exact=table["exact"] is True)
-        if job and table["job"] == job and draft.stat().st_size >= header.start + place.count * header.width:
-            return place
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        pass
-    return Place()
-
-
-def _digest_of(stream: IO[bytes], start: int, size: int) -> Any:
-    """Return the digest of what an earlier process wrote of the ids, to be continued."""
-    digest = hashlib.sha256()
-    stream.flush()
+def _pieces_of(file: int, start: int, size: int) -> Iterator[bytearray]:
+    """Yield the bytes of an open file from an offset on."""
     for at in range(0, size, BLOCK):
-        digest.update(read_at(stream.fileno(), start + at, min(BLOCK, size - at)))
-    return digest
+        yield read_at(file, start + at, min(BLOCK, size - at))
+
+
+def whole_words(size: int) -> int:
+    """Return the next multiple of 8."""
+    return -(-size // 8) * 8
 
 
 def _sample(file: int, start: int, size: int) -> str:

@@ -12,9 +12,10 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import accumulate, pairwise
 from queue import SimpleQueue
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from nanotx.config.registry import load_file
 from nanotx.errors import NanotxError, TextError
 from nanotx.hardware.cpu import cores
 from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
+from nanotx.tokenizers.special_tokens import known_bytes
 
 TASK_CHARACTERS = 1 << 20  # characters per task
 CHARACTERS_PER_WORKER = 1 << 24  # characters that justify one more worker
@@ -58,14 +60,40 @@ def segments(text: str) -> Iterator[str]:
         at = end
 
 
-class WorkerPool:
-    """A pool of processes that encode texts in order; a pool of one is this process itself."""
+class Encoded(NamedTuple):
+    """What some texts are encoded to."""
 
-    def __init__(self, codec: Codec, processes: int) -> None:
-        self.processes, self.codec = processes, codec
+    rows: Sequence[Ids]
+    size: int  # UTF-8 bytes of the texts
+    exact: bool  # whether the ids, <unk> aside, decode to the texts; True where a pool does not check it
+
+
+def encode_checked(codec: Codec, data: Sequence[bytes], check: bool) -> Encoded:
+    """Encode texts in UTF-8; with `check`, decode their ids and compare.
+
+    Raises:
+        TextError: a text holds something that the tokenizer cannot.
+    """
+    rows = [codec.encode(text.decode("utf-8")) for text in data]
+    pairs = zip(rows, data, strict=True)
+    exact = not check or all(not text or known_bytes(codec, ids, text) > 0 for ids, text in pairs)
+    return Encoded(rows, sum(map(len, data)), exact)
+
+
+class WorkerPool:
+    """A pool of processes that encode texts in order; a pool of one is this process itself.
+
+    Args:
+        codec: the tokenizer.
+        processes: how many.
+        check: decode the ids of every text, and compare.
+    """
+
+    def __init__(self, codec: Codec, processes: int, check: bool = False) -> None:
+        self.processes, self.codec, self.check = processes, codec, check
         if processes == 1:  # this process
             processes = 0
-        setup = {"part": codec.part, "table": codec.to_dict(), "file": inspect.getfile(type(codec))}
+        setup = {"part": codec.part, "table": codec.to_dict(), "file": inspect.getfile(type(codec)), "check": check}
         hello = f"{json.dumps(sys.path)}\n{json.dumps(setup)}\n".encode()
         self._children = [
             subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -85,7 +113,8 @@ class WorkerPool:
         for child in self._children:
             child.kill()
             child.wait()
-            _writer(child).close()
+            with suppress(OSError):  # what was never sent to it
+                _writer(child).close()
             _reader(child).close()
 
     def encode(self, texts: Iterable[str]) -> Iterator[Ids]:
@@ -94,29 +123,41 @@ class WorkerPool:
         Raises:
             TextError: a text holds something that the tokenizer cannot.
         """
+        for encoded in self.encode_tasks(_tasks(texts) if self._children else ([text] for text in texts)):
+            yield from encoded.rows
+
+    def encode_tasks(self, tasks: Iterable[list[str]]) -> Iterator[Encoded]:
+        """Yield what the texts of each task are encoded to, in order; a task is the work of one message to a worker.
+
+        Raises:
+            TextError: a text holds something that the tokenizer cannot.
+        """
         if not self._children:
-            yield from map(self.codec.encode, texts)
+            for task in tasks:
+                yield encode_checked(self.codec, [utf8("encode_batch", text) for text in task], self.check)
             return
-        waiting: deque[Future[list[Ids]]] = deque()
-        for task in _tasks(texts):
+        waiting: deque[Future[Encoded]] = deque()
+        for task in tasks:
             waiting.append(self._threads.submit(self._send, task))
             if len(waiting) > 2 * self.processes:
-                yield from waiting.popleft().result()
+                yield waiting.popleft().result()
         while waiting:
-            yield from waiting.popleft().result()
+            yield waiting.popleft().result()
 
-    def _send(self, task: list[str]) -> list[Ids]:
+    def _send(self, task: list[str]) -> Encoded:
         data = [utf8("encode_batch", text) for text in task]
         child = self._free.get()
         try:
             _write(_writer(child), list(map(len, data)), b"".join(data))
-            sizes = json.loads(_reader(child).readline() or '"the process has ended"')
-            if isinstance(sizes, str):
-                raise TextError(sizes)
+            answer = json.loads(_reader(child).readline() or '"the process has ended"')
+            if isinstance(answer, str):
+                raise TextError(answer)
+            *sizes, exact = answer
             ids = np.frombuffer(bytearray(_reader(child).read(4 * sum(sizes))), np.int32)
         finally:
             self._free.put(child)
-        return [ids[low:high] for low, high in pairwise(accumulate(sizes, initial=0))]
+        rows = [ids[low:high] for low, high in pairwise(accumulate(sizes, initial=0))]
+        return Encoded(rows, sum(map(len, data)), exact)
 
 
 def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
@@ -128,14 +169,14 @@ def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
     while line := orders.readline():
         sizes = json.loads(line)
         data = orders.read(sum(sizes))
+        texts = [data[low:high] for low, high in pairwise(accumulate(sizes, initial=0))]
         try:
-            rows = [
-                codec.encode(data[low:high].decode("utf-8")) for low, high in pairwise(accumulate(sizes, initial=0))
-            ]
+            rows, _, exact = encode_checked(codec, texts, setup["check"])
         except NanotxError as error:
             answers.write(json.dumps(str(error)).encode() + b"\n")
         else:
-            _write(answers, list(map(len, rows)), b"".join(row.astype(np.int32).tobytes() for row in rows))
+            ids = b"".join(row.astype(np.int32).tobytes() for row in rows)
+            _write(answers, [*map(len, rows), exact], ids)
         answers.flush()
 
 

@@ -26,7 +26,7 @@ from nanotx.tokenizers import Codec, Tokenizer
 from nanotx.tokenizers.base import Ids
 from nanotx.tokenizers.special_tokens import known_bytes
 from nanotx.tokenizers.token_corpus import TokenSplit
-from nanotx.tokenizers.token_file import Place, TokenFile, advanced, open_tokens, write_tokens
+from nanotx.tokenizers.token_file import Block, Place, TokenFile, open_tokens, write_tokens
 
 LARGE = 1 << 26
 """Bytes from which on a text is large. A smaller one takes some 300 MB of memory, and starts in seconds."""
@@ -167,13 +167,15 @@ def write(text: LargeText, codec: Codec, folder: Path) -> None:
     """
     digest = hashlib.sha256()
 
-    def rows(pieces: Iterable[str]) -> Iterator[tuple[Ids, Place]]:
+    def rows(pieces: Iterable[str]) -> Iterator[Block]:
         place = Place()
         for piece in pieces:
-            digest.update(piece.encode("utf-8"))
+            data = piece.encode("utf-8")
+            digest.update(data)
             ids = codec.encode(piece)
-            place = advanced(place, codec, ids, piece)
-            yield ids, place
+            exact = place.exact and known_bytes(codec, ids, data) > 0
+            place = Place(count=place.count + len(ids), size=place.size + len(data), exact=exact)
+            yield Block(ids, place)
 
     folder.mkdir(parents=True, exist_ok=True)
     try:

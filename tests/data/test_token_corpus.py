@@ -29,7 +29,7 @@ from nanotx.tokenizers.byte import Byte, ByteCodec
 from nanotx.tokenizers.char import Char
 from nanotx.tokenizers.saved import Saved
 from nanotx.tokenizers.token_corpus import open_split
-from nanotx.tokenizers.token_file import LAYOUT, Header, Place, read_header, write_tokens
+from nanotx.tokenizers.token_file import LAYOUT, Block, Header, Place, read_header, write_tokens
 from nanotx.training.dataset import load_dataset
 
 TEXT = "To be, or not to be: that is the question. Étude!\n" * 40
@@ -38,7 +38,7 @@ BPE = Bpe(vocab_size=280, special_tokens=("<|end|>",)).train([TEXT])
 
 def tokens(path: Path, ids, codec=None, size: int = 1) -> Path:
     """A token file with these ids."""
-    write_tokens(codec or ByteCodec(), path, lambda _: [(np.asarray(ids), Place(count=len(ids), size=size))])
+    write_tokens(codec or ByteCodec(), path, lambda _: [Block(np.asarray(ids), Place(count=len(ids), size=size))])
     return path
 
 
@@ -218,14 +218,14 @@ WRONG = {
     "a text": (lambda head, data: TEXT.encode(), "this is no token file"),
     "another version": (
         lambda head, data: data[:8] + b"\x01" + data[9:],
-        "version 1 .* reads 2 .*Encode the texts again",
+        "version 1 .* reads 3 .*Encode the texts again",
     ),
     "one bit": (
         lambda head, data: data[:-1] + bytes([data[-1] ^ 1]),
         "its ids are not those of its digest|is beyond the",
     ),
     "an id too large": (
-        lambda head, data: data[:-2] + b"\xff\xff",
+        lambda head, data: data[: head.start] + b"\xff\xff" + data[head.start + 2 :],
         "id 65535 at index .* is beyond the vocabulary of 280",
     ),
     "another vocabulary": (

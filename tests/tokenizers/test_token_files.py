@@ -22,7 +22,7 @@ from nanotx.tokenizers import load, token_file, workers
 from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
-from nanotx.tokenizers.token_file import LAYOUT, Place, open_tokens, read_header
+from nanotx.tokenizers.token_file import LAYOUT, Block, Place, open_tokens, read_header
 from nanotx.tokenizers.workers import WorkerPool, encode_batch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -222,8 +222,8 @@ def test_token_file_of_another_tokenizer_or_a_torn_one_is_refused(tmp_path):
         (b"", "this is an empty file; one is made by"),
         (whole[:100], "cut off in its header"),
         (b"x" * 100, "this is no token file"),
-        (whole[:8] + b"\x07" + whole[9:], "version 7 with ids of 2 bytes; this nanotx reads 2"),
-        (whole[:12] + b"\x03" + whole[13:], "version 2 with ids of 3 bytes"),
+        (whole[:8] + b"\x07" + whole[9:], "version 7 with ids of 2 bytes; this nanotx reads 3"),
+        (whole[:12] + b"\x03" + whole[13:], "version 3 with ids of 3 bytes"),
     ]:
         path.write_bytes(data)
         with pytest.raises(DataError, match=message):
@@ -254,7 +254,9 @@ def test_encode_writes_a_token_file_and_prints_ids(tmp_path):
     done = encode(file, "--out", out, "--separator", SPECIAL)
     count = len(CODECS["bpe"].encode(PRIMER)) + 1
     size = len(PRIMER)
-    assert done.stdout == f"{out}: {count} ids of {size} bytes, {size / count:.2f} bytes per id\n", done.stderr
+    assert done.stdout == f"{out}: {count} ids of {size} bytes in 1 document, {size / count:.2f} bytes per id\n", (
+        done.stderr
+    )
     assert encode(file).stdout == " ".join(map(str, CODECS["bpe"].encode(PRIMER).tolist())) + "\n"
     written(tmp_path, SPECIAL, "s.txt")
     assert encode(tmp_path / "s.txt", "--special", SPECIAL).stdout == f"{CODECS['bpe'].special_tokens[SPECIAL]}\n"
@@ -269,7 +271,7 @@ def test_encode_writes_a_token_file_and_prints_ids(tmp_path):
 
 def written_file(path, codec, ids):
     """A token file of a tokenizer, with these ids whatever they are."""
-    token_file.write_tokens(codec, path, lambda place: [(np.array(ids), Place(count=len(ids)))])
+    token_file.write_tokens(codec, path, lambda place: [Block(np.array(ids), Place(count=len(ids)))])
     return path
 
 

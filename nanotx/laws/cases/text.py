@@ -40,7 +40,7 @@ from nanotx.laws.strategies import Drawn, configs
 from nanotx.laws.subprocess_training import trains_alike_in_subprocess
 from nanotx.tokenizers.byte import Byte, ByteCodec
 from nanotx.tokenizers.token_corpus import open_split, token_files_of
-from nanotx.tokenizers.token_file import Place, write_tokens
+from nanotx.tokenizers.token_file import Block, Place, write_tokens
 
 # Tokenizers.
 
@@ -152,7 +152,7 @@ class CorpusCase(Case):
         """Write a text, or a token file of it, as the corpus reads it."""
         if isinstance(self.config, Tokens):
             ids = np.frombuffer(text.encode("utf-8"), np.uint8)
-            write_tokens(ByteCodec(), file, lambda _: [(ids, Place(count=len(ids), size=len(ids)))])
+            write_tokens(ByteCodec(), file, lambda _: [Block(ids, Place(count=len(ids), size=len(ids)))])
         else:
             file.write_bytes(text.encode("utf-8"))
 

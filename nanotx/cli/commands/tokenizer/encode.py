@@ -12,6 +12,7 @@ from nanotx.config.flags import argument, option, parse
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.tokenizers import Codec, load
 from nanotx.tokenizers.base import Ids
+from nanotx.tokenizers.token_file import read_header
 from nanotx.tokenizers.unigram import UnigramCodec
 
 USAGE = "TOKENIZER [FILE ...]"
@@ -23,14 +24,18 @@ ORDER = 20
 class Flags:
     """Print the ids of a text, or of several texts on a line each; with --out, write them to one token file.
 
+    A token file is also made of the documents of .jsonl and .parquet files, and of .gz and .zst, and marks where each
+    ends. Memory does not grow with the files.
+
     nanotx tokenizer encode shakespeare_bpe_512 my.txt
-    nanotx tokenizer encode bpe.json books/*.txt --out books.tokens --processes 4
+    nanotx tokenizer encode bpe.json web/*.jsonl.gz --field content --out web.ids --processes 4
     """
 
     tokenizer: str = argument("TOKENIZER")  # path of a tokenizer, or name of a preset
     files: tuple[str, ...] = argument("FILE ...", ())  # texts to encode; standard input where none is named
+    field: str = option("NAME", "text")  # of a row of .jsonl, and column of .parquet, that holds a document's text
     out: str = option("FILE")  # token file to write; an interrupted command continues when repeated
-    separator: str = option("NAME")  # special token to write after each text of the token file
+    separator: str = option("NAME")  # special token to write after each document of the token file
     processes: int = 1  # number of processes that encode a token file
     special: tuple[str, ...] = option("NAME ...", ())  # names that are encoded as special tokens where they occur
     errors: Literal["strict", "replace"] = "strict"  # bytes that are not UTF-8: refuse them, or read them as U+FFFD
@@ -48,8 +53,10 @@ def run(argv: list[str]) -> int:
         raise TokenizerError(str(error).replace("--tokenizer.lossy", "--lossy")) from None
     if flags.out:
         return to_file(codec, flags)
-    if flags.separator or flags.processes != 1:
-        raise ConfigError("nanotx tokenizer encode: --separator and --processes are for a token file; add --out PATH.")
+    if flags.separator or flags.processes != 1 or flags.field != "text":
+        raise ConfigError(
+            "nanotx tokenizer encode: --separator, --field and --processes are for a token file; add --out PATH."
+        )
     for file in flags.files or [""]:
         text = text_of(file, flags.errors)
         where = file or "standard input"
@@ -73,7 +80,7 @@ def to_file(codec: Codec, flags: Flags) -> int:
     if not flags.files or flags.special or flags.alpha is not None or not 1 <= flags.processes <= 1024:
         raise ConfigError(
             "nanotx tokenizer encode: --out takes files, from 1 to 1024 processes, and neither --special nor --alpha: "
-            "a token file encodes each text as ordinary text, and --separator NAME follows each."
+            "a token file encodes each document as ordinary text, and --separator NAME follows each."
         )
     files, out = plain_files(flags.files), Path(flags.out)
     if out.is_dir():
@@ -83,11 +90,14 @@ def to_file(codec: Codec, flags: Flags) -> int:
             files,
             out,
             separator=flags.separator,
+            field=flags.field,
             errors=flags.errors,
             processes=flags.processes,
             watch=progress.show_position,
         )
-    size = sum(file.stat().st_size for file in files)
+    header = read_header(out)
+    size = header.size or sum(file.stat().st_size for file in files)
     rate = f", {size / count:.2f} bytes per id" if count else ""
-    sys.stdout.write(f"{out}: {count} ids of {size} bytes{rate}\n")
+    marked = f" in {header.documents} document{'s' * (header.documents != 1)}"
+    sys.stdout.write(f"{out}: {count} ids of {size} bytes{marked}{rate}\n")
     return 0
