@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nanotx.data.documents import Piece, Reading, documents
+from nanotx.data.document_files import Piece, Reading, documents
 from nanotx.errors import ConfigError, DataError, TextError
 from nanotx.tokenizers import token_file, workers
 from nanotx.tokenizers.base import Codec
@@ -65,7 +65,7 @@ def encode_to_file(
 
     Args:
         codec: the tokenizer.
-        files: of the formats of `nanotx/data/documents.py`; texts are read in blocks where `codec.splittable`,
+        files: of the formats of `nanotx/data/document_files.py`; texts are read in blocks where `codec.splittable`,
             otherwise each as a whole.
         out: the token file, in which the end of each document is marked.
         separator: the name of a special token that is put behind each document; none where it is empty.

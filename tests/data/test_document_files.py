@@ -10,9 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nanotx.cli.main import run as nanotx_command
-from nanotx.data import documents as documents_module
-from nanotx.data import text_files
-from nanotx.data.documents import Reading, documents
+from nanotx.data import document_files, text_files
+from nanotx.data.document_files import Reading, documents
 from nanotx.data.stored_ids import JoinedIds
 from nanotx.errors import ConfigError, DataError, TextError
 from nanotx.tokenizers import token_file, workers
@@ -35,7 +34,7 @@ reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], d
 def small(monkeypatch):
     monkeypatch.setattr(text_files, "BLOCK", 7)
     monkeypatch.setattr(workers, "TASK_CHARACTERS", 5)
-    monkeypatch.setattr(documents_module, "ROWS", 3)
+    monkeypatch.setattr(document_files, "ROWS", 3)
 
 
 def write_rows(path, texts, field="text"):
@@ -249,7 +248,7 @@ def test_library_that_is_missing_is_named_with_its_extra(tmp_path, monkeypatch):
 
 
 def test_text_without_a_place_to_split_it_is_refused_before_it_fills_the_memory(tmp_path, small, monkeypatch):
-    monkeypatch.setattr(documents_module, "LARGEST", 40)
+    monkeypatch.setattr(document_files, "LARGEST", 40)
     (tmp_path / "x.txt").write_text("ありがとう" * 9, encoding="utf-8")
     with pytest.raises(DataError, match=r"from offset 0 on, .* have no place where this tokenizer may split .* .jsonl"):
         rows_of(tmp_path / "x.txt")
