@@ -1,17 +1,31 @@
 """From text to text: encode prompts, decode their continuations as the tokens come, end them at stop sequences."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+import torch
 
 from nanotx.config.schema import in_range
 from nanotx.errors import ConfigError, TextError
+from nanotx.generation.ahead_of_time import ahead_of_time
 from nanotx.generation.compiled import CompiledModel
-from nanotx.generation.engine import BatchEngine, Engine
+from nanotx.generation.engine import BatchEngine, Engine, LanguageModel
 from nanotx.generation.sampler import RANGES, Sampling, check_bias
 from nanotx.generation.speculative import SpeculativeEngine
 from nanotx.generation.stop_sequences import StopSequences
+from nanotx.hardware.compiler import find_compiler
 from nanotx.nn.transformer import Transformer
 from nanotx.tokenizers import Codec, StreamingDecoder
+
+WORTH_TOKENS = 50_000
+"""Tokens of one text from which compiling its step pays for itself (docs/decisions/sampling.md)."""
+MIN_COMPILED_TOKENS = 32
+"""Tokens of one text below which loading a compiled step takes longer than it saves."""
+
+
+def ignore(remark: str) -> None:
+    """Ignore a remark."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -34,8 +48,9 @@ class Generation:
     rolling: bool = False  # use a rolling cache beyond the context instead of recomputing the newer half
     draft_model: Transformer | None = None  # for speculative decoding, with the same tokenizer and device
     draft_tokens: int = 4  # per round
-    compiled: bool = False  # compile the single-token step first
+    compiled: bool | Literal["auto"] = False  # compile the single-token step; auto: where that costs no time
     top_log_probs: int = 0  # how many of the likeliest ids to keep with each token
+    say: Callable[[str], None] = ignore  # takes remarks for the user, such as that a step is being compiled
 
     def __post_init__(self) -> None:
         check_texts("prompts", self.prompts)
@@ -45,11 +60,11 @@ class Generation:
             raise ConfigError(
                 "overflow: a rolling cache cannot be rewound, and a draft model needs that; try recompute."
             )
-        if self.compiled and self.rolling:
+        if self.compiled is True and self.rolling:
             raise ConfigError(
                 "compile: a rolling cache moves in memory; try overflow recompute, or leave --compile out."
             )
-        if self.compiled and self.draft_model is not None:
+        if self.compiled is True and self.draft_model is not None:
             raise ConfigError(
                 "compile: only single-token steps are compiled, and a draft model needs longer ones; drop one."
             )
@@ -72,8 +87,25 @@ class Generation:
                 draft_tokens=self.draft_tokens,
                 device=device,
             )
-        model = CompiledModel(self.model) if self.compiled else self.model
-        return BatchEngine(model, ids, self.sampling, self.max_new_tokens, rolling=self.rolling, device=device)
+        return BatchEngine(
+            self.stepped(device), ids, self.sampling, self.max_new_tokens, rolling=self.rolling, device=device
+        )
+
+    def stepped(self, device: torch.device) -> LanguageModel:
+        """Return the model, with a compiled step if that is asked for or is to be had."""
+        if self.compiled is True and device.type != "cpu":
+            return CompiledModel(self.model)
+        if self.compiled is True:
+            return ahead_of_time(self.model, len(self.prompts), True, self.say) or self.model
+        few = self.max_new_tokens < MIN_COMPILED_TOKENS
+        if self.compiled is False or device.type != "cpu" or self.rolling or few:
+            return self.model
+        build = self.max_new_tokens >= WORTH_TOKENS and find_compiler() is not None
+        try:
+            return ahead_of_time(self.model, len(self.prompts), build, self.say) or self.model
+        except ConfigError as error:
+            self.say(str(error))
+            return self.model
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         for row, token, log_prob, top in self.engine:

@@ -4,6 +4,8 @@ A `KVCache` is a tree with the shape of the model: the root counts the tokens, a
 heads are modules) keeps its keys and values in a cache of its own.
 """
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -61,6 +63,50 @@ class KVCache:
         both[0][..., start:, :], both[1][..., start:, :] = keys, values
         self.advance(end - start)
         return both
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of the cache and its layers by name, such as `2.keys`, `2.values` and `2.newest`."""
+        own = {"keys": self._keys, "values": self._values, "newest": self._newest}
+        tensors = {name: tensor for name, tensor in own.items() if tensor is not None}
+        for index, layer in self._layers.items():
+            tensors |= {f"{index}.{name}": tensor for name, tensor in layer.tensors().items()}
+        return tensors
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor], length: int, capacity: int) -> "KVCache":
+        """Return a cache of `length` tokens with these tensors, as `tensors` names them; keys are not copied."""
+        root = cls(capacity)
+        root.length = length
+        for name, tensor in tensors.items():
+            *path, kind = name.split(".")
+            cache = root
+            for index in path:
+                cache = cache.layer(int(index))
+            if kind == "keys":
+                cache._keys, cache.length = tensor, length
+            elif kind == "values":
+                cache._values = tensor
+            else:
+                cache._newest = tensor
+        return root
+
+    def update(self, newest: Mapping[str, Tensor], tokens: int = 1) -> None:
+        """Count tokens whose keys and values were written into `tensors` already, and replace the newest positions."""
+        for name, tensor in newest.items():
+            *path, _ = name.split(".")
+            cache = self
+            for index in path:
+                cache = cache.layer(int(index))
+            cache._newest = tensor
+        self._count(tokens)
+        if self._keys is None:
+            self.advance(tokens)
+
+    def _count(self, tokens: int) -> None:
+        if self._keys is not None:
+            self.advance(tokens)
+        for layer in self._layers.values():
+            layer._count(tokens)
 
     def previous(self, x: Tensor, count: int = 1) -> Tensor:
         """Return the `count` positions before `x` on its second axis, zeros before the first; remember `x`."""

@@ -1,15 +1,16 @@
 """Load a run: its model, its tokenizer and its recipe, ready to generate."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 from nanotx.errors import ConfigError, RunError, RunWarning
 from nanotx.generation import Generation, Sampling
-from nanotx.generation.text import bias_by_id, check_texts, token_ids
+from nanotx.generation.text import bias_by_id, check_texts, ignore, token_ids
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
 from nanotx.runs import checkpoint, pack_reader, valid
@@ -105,8 +106,9 @@ class LoadedRun:
         rolling: bool = False,
         draft_model: "LoadedRun | None" = None,
         draft_tokens: int = 4,
-        compiled: bool = False,
+        compiled: bool | Literal["auto"] = False,
         top_log_probs: int = 0,
+        say: Callable[[str], None] = ignore,
     ) -> Generation:
         """Return the continuations of prompts as a `Generation`, which samples them while one iterates over it.
 
@@ -118,8 +120,9 @@ class LoadedRun:
             rolling: use a rolling cache beyond the context instead of recomputing its newer half.
             draft_model: a smaller model for speculative decoding, which samples one text after another.
             draft_tokens: the number of tokens that it proposes per round.
-            compiled: compile the single-token step first.
+            compiled: compile the single-token step first; auto only where that costs no time.
             top_log_probs: how many of the likeliest ids to keep with each token.
+            say: takes remarks for the user.
 
         Raises:
             ConfigError: the draft model has another tokenizer, or as for `Generation`.
@@ -139,6 +142,7 @@ class LoadedRun:
             draft_tokens=draft_tokens,
             compiled=compiled,
             top_log_probs=top_log_probs,
+            say=say,
         )
 
 

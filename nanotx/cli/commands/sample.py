@@ -73,7 +73,7 @@ class Flags:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # device to run on; auto for the best one of this machine
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # type of weights and cache; 16 bits halve the memory
     threads: int = 0  # processor threads; 0 for OMP_NUM_THREADS, else one per core
-    compile: bool = False  # use torch.compile: half a minute at the start, then faster, small models the most
+    compile: bool | Literal["auto"] = "auto"  # compile a token's step, once for all runs of this kind; auto if it was
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
 
     def __post_init__(self) -> None:
@@ -105,6 +105,7 @@ def run(argv: list[str]) -> int:
         draft_model=load(flags.draft_model) if flags.draft_model else None,
         draft_tokens=flags.draft_tokens,
         compiled=flags.compile,
+        say=remark,
     )
     if len(generation.completions) == 1:
         stream(generation)
@@ -208,6 +209,11 @@ def stream(generation: Generation) -> None:
     for _, text in generation:
         write_stdout(text)
     write_stdout("\n")
+
+
+def remark(text: str) -> None:
+    """Print a remark to standard error."""
+    Console(stderr=True, highlight=False).print(Text(text), soft_wrap=True)
 
 
 def write_stdout(text: str) -> None:
