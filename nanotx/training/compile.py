@@ -23,7 +23,7 @@ from nanotx.nn.transformer import Transformer
 Wish = Literal["auto", "on", "off"]
 
 
-SHARES = {torch.float32: 0.6, torch.bfloat16: 0.2, torch.float16: 0.2}
+SHARES = {torch.float32: 0.6, torch.bfloat16: 0.3, torch.float16: 0.3}
 """Fraction of the measured peak that small models reach in eager mode: docs/decisions/device.md."""
 
 
