@@ -64,6 +64,19 @@ class MemoryFull(RunError):
     """Out of memory."""
 
 
+class RankLost(RunError):
+    """A process that trained together with others no longer answers.
+
+    Args:
+        message: which one, and what to do.
+        reporter: the lowest rank that still works, which prints it.
+    """
+
+    def __init__(self, message: str, reporter: int = 0) -> None:
+        super().__init__(message)
+        self.reporter = reporter
+
+
 class Diverged(NanotxError):
     """Loss or gradient that is NaN or infinite."""
 

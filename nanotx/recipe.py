@@ -144,6 +144,9 @@ class Recipe:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # type of the arithmetic; weights stay float32
     threads: int = 0  # processor threads; 0 for OMP_NUM_THREADS, else one per core
     compile: bool | Literal["auto"] = "auto"  # use torch.compile, block by block; auto where it pays off
+    reduce: Literal["exact", "fast"] = (
+        "exact"  # how processes that train together add: in one order, whatever their number, or in the backend's own
+    )
     deterministic: bool = False  # allow on CUDA only operations that give the same bits every time; a CPU has no others
 
     def __post_init__(self) -> None:

@@ -31,6 +31,8 @@ class Options:
     resume: bool = False  # continue the run in this folder from its newest valid checkpoint
     restart: bool = False  # start the run in this folder again; its old files are moved aside, not deleted
     allow_mismatch: bool = False  # resume although recipe, corpus or tokenizer differ from those of the run
+    ranks: int = 1  # processes of this machine that train together; under torchrun it says how many
+    rank_timeout: float = 600.0  # seconds that one of them may take longer than the others for its part of a step
     detect_anomaly: bool = False  # name the operation that produced a NaN or infinite number; slow
     print_config: bool = False  # print the resulting recipe as TOML, and exit
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts

@@ -1,7 +1,8 @@
 """Run a recipe from the command line; recipes are found by name: ours, presets, plug-ins, files."""
 
+import hashlib
 import importlib
-import os
+import shlex
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import nanotx
 from nanotx.cli.dashboard import Display, Silent
 from nanotx.cli.entry import run_and_exit
 from nanotx.cli.notebook import run_display
@@ -23,13 +25,18 @@ from nanotx.config.presets import presets
 from nanotx.config.registry import load_file
 from nanotx.config.schema import from_table
 from nanotx.config.toml import read_toml, write_toml
+from nanotx.distributed import Group, Ranks, check_shares
+from nanotx.distributed.join import joined, world_size
+from nanotx.distributed.launch import launch, own_command
 from nanotx.errors import ConfigError, MemoryFull, RunError, is_memory_full, shell_quoted
+from nanotx.hardware.cpu import default_threads
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import Options, apply_files, describe_budget, read_options, read_recipe
 from nanotx.recipe_swaps import describe_swaps
 from nanotx.runs.callbacks import Display as AnyDisplay
 from nanotx.runs.checkpoint import steps
 from nanotx.runs.folder import RunFolder, find_folder
+from nanotx.runs.followers import follow
 from nanotx.runs.initial_weights import with_model_of
 from nanotx.runs.load import LoadedRun, load
 from nanotx.runs.resume_check import (
@@ -56,7 +63,8 @@ def main(recipe: Recipe) -> None:
     name, prog = (
         (spec.name.rpartition(".")[2], f"python -m {spec.name}") if spec else ("recipe", f"python {sys.argv[0]}")
     )
-    run_and_exit(partial(run, recipe, sys.argv[1:], name=name, prog=prog))
+    argv = sys.argv[2:] if sys.argv[1:2] == ["--"] else sys.argv[1:]  # without it, torchrun takes --run for its own
+    run_and_exit(partial(run, recipe, argv, name=name, prog=prog))
 
 
 def train(
@@ -88,7 +96,11 @@ def train(
         NanotxError: a user error of any kind.
     """
     check_callbacks(callbacks)
-    check_single_process()
+    if world_size() > 1:
+        raise ConfigError(
+            f"WORLD_SIZE={world_size()}: nanotx.train trains in one process; several train a recipe together by "
+            "torchrun -m nanotx.recipes.NAME, or by nanotx train NAME --ranks N."
+        )
     folder = find_folder(str(run), "run", resume or restart)
     options = Options(run=str(run), resume=resume and not restart, restart=restart, allow_mismatch=allow_mismatch)
     surveyed = survey(folder, allow_mismatch) if options.resume else Survey()
@@ -141,10 +153,21 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
     Raises:
         NanotxError: a user error of any kind.
     """
-    check_single_process()
     options = read_options(argv)
-    for file in options.load:
-        load_file(file)
+    with joined(facts(recipe, argv, options), options.rank_timeout) as ranks:
+        for file in options.load:
+            load_file(file)
+        if isinstance(ranks, Group) and ranks.rank:
+            with listening() as stop:
+                return follow(ranks, stop)
+        return run_leading(recipe, argv, name, callbacks, prog, ranks)
+
+
+def run_leading(
+    recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback], prog: str, ranks: Ranks
+) -> int:
+    """Run a recipe as `run` does, in the process that has the run's folder."""
+    options = read_options(argv)
     callbacks = [*callbacks, *map(read_callback, options.callback)]
     label = "" if options.resume else recipe_label(name, recipe, argv)
     name = Path(positional_args(argv)[-1]).stem if positional_args(argv) else name
@@ -182,8 +205,13 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
     elif options.resume and not options.restart:
         display.say(f"{folder.path}: there is no run to resume, so this one begins at step 0.")
     may_fall_back = "corpus" not in named and saved is None
+    check_shares(recipe, options.ranks if ranks.size == 1 else ranks.size)
+    if options.ranks > 1 and ranks.size == 1:
+        return launch(own_command(), options.ranks, max(1, default_threads() // options.ranks))
     with listening() as stop:
-        work = Work(recipe, folder, options, surveyed, tuple(callbacks), may_fall_back, remarks, named=begun_from)
+        work = Work(
+            recipe, folder, options, surveyed, tuple(callbacks), may_fall_back, remarks, named=begun_from, ranks=ranks
+        )
         return execute(work, name, display, stop)
 
 
@@ -263,13 +291,33 @@ def write_report(session: Session, whole: bool) -> None:
     report_at_end(session, whole)
 
 
-def check_single_process() -> None:
-    """Raise ConfigError where several processes are started to train together, as torchrun does."""
-    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
-        raise ConfigError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: training in several processes is not supported yet; "
-            "start one process, without torchrun."
-        )
+def facts(recipe: Recipe, argv: Sequence[str], options: Options) -> dict[str, str]:
+    """Return what ranks must have in common: the recipe before files and flags, these, and the code; {} for one."""
+    size = world_size()
+    if size == 1:
+        return {}
+    if options.ranks not in (1, size):
+        raise ConfigError(f"--ranks {options.ranks}: the launcher has started {size} processes; leave it out.")
+    files = {name: digest_of(Path(name)) for name in (*positional_args(argv), *options.load)}
+    flags = {f"--{name}": " ".join(map(shlex.join, values)) for name, values in collect_flags(argv).items()}
+    digest = hashlib.sha256(write_toml(recipe).encode("utf-8")).hexdigest()
+    return files | flags | {"recipe": digest[:12], "code of nanotx": code_digest()[:12]}
+
+
+def digest_of(file: Path) -> str:
+    """Return the digest of a file; empty where it cannot be read, which is reported where it is read."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    except OSError:
+        return ""
+
+
+def code_digest() -> str:
+    """Return the digest of the source files of nanotx."""
+    root, digest = Path(nanotx.__file__).parent, hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        digest.update(f"{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def read_callback(text: str, flag: str = "--callback") -> Callback:

@@ -61,9 +61,11 @@ class Windows:
         low = first // BLOCK * BLOCK
         return np.concatenate(blocks)[first - low : end - low]
 
-    def batch(self, step: int, batch: int) -> tuple[Tokens, Tokens]:
-        """Return the inputs of a step, and the next token of each."""
+    def batch(self, step: int, batch: int, rows: range | None = None) -> tuple[Tokens, Tokens]:
+        """Return the inputs of a step, and the next token of each; of some of its rows alone, if they are given."""
         starts = self.starts(step, batch)
+        if rows is not None:
+            starts = starts[rows.start : rows.stop]
         if self.device == CPU or 4 * len(self.ids) > HELD:
             ids = torch.from_numpy(self.rows(starts).astype(np.int64)).to(self.device)
         else:

@@ -69,7 +69,7 @@ def training_step(
     # The gradient is the mean of those of the micro-batches, which are the batch's rows in order.
     x, y = windows.batch(step, train.batch_size)
     rows = int(train.micro_batch_size) or train.batch_size // train.grad_accum_steps
-    count, losses, gradients = train.batch_size // rows, Tensors(), Tensors()
+    count, losses_of, gradients_of = train.batch_size // rows, list[Tensors](), list[Tensors]()
     for first in range(0, train.batch_size, rows):
         part = slice(first, first + rows)
         # Dropout is drawn from one seed and the number of each row; other randomness from the seed and the first row.
@@ -77,9 +77,11 @@ def training_step(
         torch.manual_seed(seed + first)
         with row_seeded(named_dropouts(model), seed, range(first, first + rows), x.device):
             reported, micro_gradients = micro_batch(recipe, model, x[part], y[part], scale, count, dtype)
-        losses = {name: losses.get(name, torch.zeros(())) + loss / count for name, loss in reported.items()}
-        for name, gradient in micro_gradients.items():
-            gradients[name] = gradients[name] + gradient if name in gradients else gradient
+        losses_of.append({name: loss / count for name, loss in reported.items()})
+        gradients_of.append(
+            {name: grad.coalesce() if grad.is_sparse else grad for name, grad in micro_gradients.items()}
+        )
+    losses, gradients = summed(losses_of), summed(gradients_of)
 
     # Of a table whose gradient is sparse, only the rows that occurred in the batch count.
     met = {name: gradient.coalesce().indices()[0] for name, gradient in gradients.items() if gradient.is_sparse}
@@ -109,6 +111,21 @@ def training_step(
         state["ema"][name] = torch.lerp(state["ema"][name], weight.detach(), 1 - decay)
     numbers = {name: loss.item() for name, loss in losses.items()}
     return numbers | {"grad_norm": norm.item(), "lr": recipe.optimizer.lr * factor}
+
+
+def summed(parts: list[Tensors]) -> Tensors:
+    """Return the sums of tensors by name: an even number of them as the sums of two halves, an odd one as all but one.
+
+    A sparse gradient is coalesced after each addition, as it is before the first.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    middle = len(parts) // 2 if len(parts) % 2 == 0 else len(parts) - 1
+    first, second = summed(parts[:middle]), summed(parts[middle:])
+    total = {name: first[name] + second[name] for name in first.keys() & second.keys()}
+    total |= {name: (first | second)[name] for name in first.keys() ^ second.keys()}
+    order = [*first, *(name for name in second if name not in first)]
+    return {name: total[name].coalesce() if total[name].is_sparse else total[name] for name in order}
 
 
 def micro_batch(

@@ -24,7 +24,7 @@ from nanotx.runs.formats import read_saved_recipe
 from nanotx.runs.loaded_files import edits, load_flags, read_record
 from nanotx.runs.metrics_log import Row, read
 
-MACHINE = {"device", "dtype", "threads", "compile", "deterministic"}
+MACHINE = {"device", "dtype", "threads", "compile", "reduce", "deterministic"}
 SCHEDULED = {f"train.{name}" for name in (*BUDGETS, "eval_every", "eval_tokens", "sample_every", "sample_tokens")}
 MEMORY = {
     f"train.{name}" for name in ("micro_batch_size", "grad_accum_steps", "activation_checkpointing", "loss_chunk_size")

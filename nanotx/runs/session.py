@@ -12,6 +12,7 @@ from nanotx.config.registry import load_file
 from nanotx.config.schema import fields
 from nanotx.config.toml import write_toml
 from nanotx.data.corpus import Corpus, Unavailable
+from nanotx.distributed import Alone, Ranks, check_shares
 from nanotx.errors import (
     ConfigError,
     Diverged,
@@ -32,6 +33,7 @@ from nanotx.runs import checkpoint
 from nanotx.runs.callbacks import BusyMachine, Checkpoints, Display, Guarded, RunFiles, Shown, keep_samples
 from nanotx.runs.checkpoint import clear_temporary
 from nanotx.runs.folder import RunFolder, locked
+from nanotx.runs.followers import lead
 from nanotx.runs.history import error, extent, rate
 from nanotx.runs.initial_weights import Source, describe, read_source, take_weights
 from nanotx.runs.loaded_files import RecordedFile, keep_copies
@@ -77,6 +79,7 @@ class Work:
     remarks: tuple[str, ...] = ()  # lines to print after the title of the run
     began: float = nanotx.started  # when the run's clock started, by time.perf_counter
     report: "Callable[[Session, bool], object] | None" = None  # writes report.html; called as `write_report` says
+    ranks: Ranks = field(default_factory=Alone)  # the processes that train together, led by this one
     named: tuple[str, Recipe] | None = None  # the recipe that the user named, before flags, where a run begins with it
     evaluated: tuple[str, ...] = ("train", "val")  # texts that evaluations read
     shared: Shared = field(default_factory=Shared)  # what other runs of this process have computed already
@@ -89,7 +92,8 @@ class Session:
         """Prepare everything before the folder is touched, so that a user error leaves nothing behind."""
         self.folder, self.options, self.survey, self.callbacks = work.folder, work.options, work.survey, work.callbacks
         self.display, self.stop, self.proven, self.report = Guarded(display), stop, Proven(), work.report
-        recipe, self.began, self.named = work.recipe, work.began, work.named
+        recipe, self.began, self.named, self.ranks = work.recipe, work.began, work.named, work.ranks
+        check_shares(recipe, self.ranks.size)
         self.reported = False  # report.html is written
         self.leaves_nothing = False  # the run failed before its first step and leaves no folder
         self.remarks = list(work.remarks)  # lines to print after the title of the run
@@ -277,6 +281,7 @@ class Session:
                 if changed:  # recorded before recipe.toml says so
                     log.sync()
                     self.write_recipe()
+                lead(self.ranks, self.trainer, self.texts, stop=self.stop)
                 self.train()
             files.finish()
             if run.saved:
@@ -445,6 +450,7 @@ class Session:
             "flops_per_token": self.trainer.model.flops_per_token,
             "peak_flops": self.peak,
             "wall_seconds": self.trainer.progress.wall_seconds,
+            "ranks": self.ranks.size,
             **({} if resumed else self.named_row()),
         }
 

@@ -61,6 +61,12 @@ def load_codec(path: str | Path, lossy: bool = True) -> Codec:
     return build_codec(file, *table)
 
 
+def codec_of_json(text: str) -> Codec:
+    """Return the codec of the text that `Codec.to_json` returns."""
+    name = Path("tokenizer.json")
+    return build_codec(name, *check_table(name, parse_json(name, text.encode("utf-8"))))
+
+
 def codec_of_token_file(file: Path) -> Codec:
     """Return the tokenizer that is kept in a token file.
 

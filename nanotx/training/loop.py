@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nanotx.config.registry import file_of
 from nanotx.config.schema import INT_LIMIT
-from nanotx.errors import MemoryFull, RunError
+from nanotx.errors import MemoryFull, RankLost, RunError
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
 from nanotx.tokenizers import Codec
@@ -139,6 +139,7 @@ class TrainingRun:
         Raises:
             Diverged: a number is no longer finite.
             MemoryFull: a step does not fit into memory; those before it are saved.
+            RankLost: a process that trains with this one no longer answers; likewise.
             RunError: the last checkpoint could not be written.
         """
         progress, plan = self.trainer.progress, self.recipe.train
@@ -155,7 +156,7 @@ class TrainingRun:
                 self.after_step()
                 if self.stopping:
                     break
-        except MemoryFull:
+        except (MemoryFull, RankLost):
             if self.trainer.consistent:  # no weight was moved
                 self.save()
             raise

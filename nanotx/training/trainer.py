@@ -19,6 +19,7 @@ import nanotx
 from nanotx.config.plugin_errors import describe_part
 from nanotx.config.schema import divisors
 from nanotx.data.batches import Windows, step_seed
+from nanotx.distributed import Alone, Ranks, Sum, tree_sum
 from nanotx.errors import ConfigError, Diverged, MemoryFull, RunError, is_memory_full
 from nanotx.hardware.device import Machine
 from nanotx.nn.buffers import Buffers
@@ -79,6 +80,7 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, model: Transformer, windows: Windows, machine: Machine) -> None:
         self.recipe, self.machine = recipe, machine
+        self.ranks: Ranks = Alone()  # the processes that train together
         self.windows = replace(windows, device=machine.device)
         model.add_loss(recipe.loss, recipe.seeds.weights)
         self.model = model.to(machine.device).train()
@@ -125,6 +127,7 @@ class Trainer:
             ConfigError: the schedule's factor is not finite; likewise.
         """
         began, step, notes = time.perf_counter(), self.progress.step, list[str]()
+        self.ranks.order("step")
         self.factor()  # raises here, before anything has changed
         with self.buffers.undone_on_error() as undo:
             numbers = self.compute_gradients()
@@ -170,7 +173,7 @@ class Trainer:
         for module in self.on_step_modules:
             module.on_step(step, plan.steps)
         with self.memory_checked():
-            losses = self.backward(*self.windows.batch(step, plan.batch_size))
+            losses = self.backward(*self.windows.batch(step, plan.batch_size, self.own_rows()))
             self.scaler.unscale_(self.optimizer)
             norm = clip(self.model.parameters(), plan.grad_clip or math.inf)
         numbers = losses | {"grad_norm": norm}
@@ -279,18 +282,36 @@ class Trainer:
         self.scaler.update()
         return float(self.recipe.optimizer.lr * factor)
 
+    def own_rows(self) -> range:
+        """Return the rows of a step's batch that this process computes: all of them, unless several train together."""
+        plan = self.recipe.train
+        share, size = self.ranks.share(plan.num_micro_batches), plan.batch_size // plan.num_micro_batches
+        return range(share.start * size, share.stop * size)
+
     def backward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Add the gradient of the mean loss over a step's windows, micro-batch by micro-batch; return its losses."""
-        parts = self.recipe.train.num_micro_batches
-        means, size = dict[str, Tensor](), len(x) // parts
-        for first in range(0, len(x), size):
-            rows = range(first, first + size)
+        """Compute the gradient of the mean loss over a step's windows; return its losses.
+
+        Micro-batches are summed in the order of `distributed/tree.py`, which does not depend on the number of ranks.
+
+        Args:
+            x: inputs of `own_rows`.
+            y: the next token of each.
+        """
+        parts, params, own = self.recipe.train.num_micro_batches, [*self.model.parameters()], self.own_rows()
+        size = self.recipe.train.batch_size // parts
+
+        def micro_batch(number: int) -> Sum:
+            first = number * size
+            rows, place = range(first, first + size), slice(first - own.start, first - own.start + size)
             with self.row_randomness(rows):
-                total, losses = self.forward_loss(x[rows.start : rows.stop], y[rows.start : rows.stop])
+                total, losses = self.forward_loss(x[place], y[place])
                 self.scaler.scale(total / parts).backward()
-            for name, loss in losses.items():
-                means[name] = means.get(name, torch.zeros((), device=self.machine.device)) + loss / parts
-        return means
+            return Sum(taken(params), {name: loss / parts for name, loss in losses.items()})
+
+        total = self.ranks.sum(lambda: tree_sum(self.ranks.share(parts), micro_batch, Sum.add), params)
+        for param, gradient in zip(params, total.gradients, strict=True):
+            param.grad = gradient
+        return total.losses
 
     @contextmanager
     def row_randomness(self, rows: range) -> Iterator[None]:
@@ -344,6 +365,15 @@ class Trainer:
             ConfigError: some of it cannot be saved; names the parameter and the key.
         """
         return self.state_codec.save()
+
+
+def taken(params: Iterable[nn.Parameter]) -> list[Tensor | None]:
+    """Return the gradients of parameters, which no longer have them."""
+    gradients: list[Tensor | None] = []
+    for param in params:
+        gradients.append(param.grad)
+        param.grad = None
+    return gradients
 
 
 def clip(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from helpers import python, tiny
 
+import nanotx
 import nanotx.cli.commands
 from nanotx.cli.command import builtin_commands
 from nanotx.cli.entry import exit_code
@@ -21,6 +22,7 @@ from nanotx.cli.main import run
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TokenizerError, UnknownPart
 from nanotx.optim.schedules.cosine import Cosine
 from nanotx.optim.schedules.wsd import Wsd
+from nanotx.recipe import Recipe
 from nanotx.runs.start_warnings import warmup_warning
 from nanotx.tokenizers import Tokenizer
 
@@ -262,10 +264,12 @@ def test_flag_without_its_slot_is_answered_with_the_flag_in_full(flag, meant):
 
 
 @pytest.mark.parametrize("size", ["2", "16"])
-def test_several_processes_are_refused_by_name(monkeypatch, size):
+def test_several_processes_without_a_launcher_are_refused_by_name(monkeypatch, size):
     monkeypatch.setenv("WORLD_SIZE", size)
-    with pytest.raises(ConfigError, match=rf"WORLD_SIZE={size}: .*several processes.*without torchrun"):
+    with pytest.raises(ConfigError, match=r"^RANK=: expected a number, as torchrun sets it .* or unset WORLD_SIZE"):
         run(["train", "macbook"])
+    with pytest.raises(ConfigError, match=rf"WORLD_SIZE={size}: nanotx.train trains in one process.* --ranks N"):
+        nanotx.train(Recipe())
 
 
 def test_one_process_under_a_launcher_is_a_run_as_any_other(tmp_path, monkeypatch):

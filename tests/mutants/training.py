@@ -112,14 +112,14 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "micro-batches take every other row": (
         "plain",
         f"{TRAINER}.backward",
-        "self.forward_loss(x[rows.start : rows.stop], y[rows.start : rows.stop])",
-        "self.forward_loss(x[first // size :: parts], y[first // size :: parts])",
+        "self.forward_loss(x[place], y[place])",
+        "self.forward_loss(x[number::parts], y[number::parts])",
     ),
     "the last micro-batch is left out": (
         "plain",
         f"{TRAINER}.backward",
-        "range(0, len(x), size)",
-        "range(0, len(x) - size, size)",
+        "tree_sum(self.ranks.share(parts),",
+        "tree_sum(self.ranks.share(parts)[:-1],",
     ),
     "the gradient is not divided by the number of micro-batches": (
         "plain",

@@ -1,0 +1,149 @@
+"""Join the processes that a launcher has started: `torchrun`, or `nanotx train --ranks`.
+
+The launcher gives each process its number in environment variables, as `torch.distributed` documents them. Before
+anything is trained, all ranks compare what they were started with, so that none trains another recipe, or with other
+code, than the others.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
+
+from nanotx import __version__
+from nanotx.distributed.ranks import Alone, Group, Ranks
+from nanotx.errors import ConfigError, RankLost, RunError
+
+Facts = Mapping[str, str]
+"""What a process was started with, by name: versions, digests, flags."""
+
+
+def world_size() -> int:
+    """Return how many processes a launcher has started together; 1 without a launcher.
+
+    Raises:
+        ConfigError: an environment variable is missing or no number.
+    """
+    return max(1, variable("WORLD_SIZE", "1"))
+
+
+def variable(name: str, default: str | None = None) -> int:
+    """Return the number that an environment variable of the launcher holds.
+
+    Raises:
+        ConfigError: it is missing, or no number.
+    """
+    text = os.environ.get(name) or default
+    if text is None or not text.isdecimal():
+        raise ConfigError(
+            f"{name}={text or ''}: expected a number, as torchrun sets it where WORLD_SIZE is above 1; start the "
+            "processes by torchrun or by --ranks, or unset WORLD_SIZE."
+        )
+    return int(text)
+
+
+@contextmanager
+def joined(facts: Facts, timeout: float) -> Iterator[Ranks]:
+    """Context in which this process is one of those that train together; `Alone` without a launcher.
+
+    At its end rank 0 orders the others to end too.
+
+    Args:
+        facts: what this process was started with; the same on all ranks.
+        timeout: seconds that a rank may take longer than another for its part of a step.
+
+    Raises:
+        ConfigError: the ranks were started with different things; shows them. Raised by rank 0.
+        RunError: not all ranks came.
+    """
+    if world_size() == 1:
+        yield Alone()
+        return
+    ranks = connect(variable("RANK"), world_size(), timedelta(seconds=timeout))
+    try:
+        compare(ranks, {**versions(), **facts})
+        yield ranks
+    finally:
+        try:
+            ranks.order("end")
+        except RankLost:  # whatever ends this process is reported already
+            ranks.lost = True
+        if ranks.lost:
+            abandon()
+        else:
+            dist.destroy_process_group()
+
+
+def connect(rank: int, size: int, timeout: timedelta) -> Group:
+    """Connect to the other processes.
+
+    Raises:
+        RunError: they cannot be reached, or did not all come in time.
+    """
+    where = f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
+    variable("MASTER_PORT")
+    if torch.cuda.is_available() and variable("LOCAL_RANK", "0") < torch.cuda.device_count():
+        torch.cuda.set_device(variable("LOCAL_RANK", "0"))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    try:
+        store, _, _ = next(iter(rendezvous("env://", rank, size, timeout=timeout)))
+        dist.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=size, timeout=timeout)
+        return Group(rank, size, PrefixStore("nanotx", store), timeout)
+    except (RuntimeError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        hint = (
+            "another program uses this port: torchrun takes another one by --master-port, or by --standalone"
+            if "EADDRINUSE" in str(error) or "in use" in str(error)
+            else "start all of them, with the same --nnodes, --nproc-per-node and address"
+        )
+        raise RunError(f"rank {rank} of {size} cannot join the others at {where}: {reason:.300}; {hint}.") from None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the software that decides bits."""
+    return {
+        "nanotx": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+
+
+def compare(ranks: Group, facts: Facts) -> None:
+    """Raise ConfigError, on rank 0, unless all ranks have the same facts.
+
+    Raises:
+        ConfigError: they differ; says of which rank, and in what.
+        RankLost: a rank did not come.
+    """
+    ranks.store.set(f"facts/{ranks.rank}", json.dumps(facts))
+    ranks.meet(None)
+    if ranks.rank:
+        return
+    for other in range(1, ranks.size):
+        theirs = json.loads(ranks.store.get(f"facts/{other}"))
+        lines = [
+            f"{name}: {theirs.get(name, 'nothing')} on rank {other}, and {facts.get(name, 'nothing')} on rank 0"
+            for name in sorted({*facts, *theirs})
+            if theirs.get(name) != facts.get(name)
+        ]
+        if lines:
+            raise ConfigError(
+                f"rank {other} was not started as rank 0 was. {'; '.join(lines)}. "
+                "Start all ranks with the same command, code and versions."
+            )
+
+
+def abandon() -> None:
+    """Leave the process group without the others, who may be gone."""
+    with suppress(RuntimeError):
+        dist.destroy_process_group()

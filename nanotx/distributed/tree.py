@@ -1,0 +1,60 @@
+"""The order in which micro-batches are summed: a fixed binary tree over their numbers, whoever computes them.
+
+A sum of floating-point numbers depends on its order. Here the order is a function of the number of micro-batches
+alone: an even number is halved, and of an odd number the last is added to the others. So 2, 4 or 8 processes that each
+compute one subtree, and then add what they have in pairs, end with the same bits as one process that computes all.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+@dataclass
+class Sum:
+    """Gradients and losses, summed over some micro-batches."""
+
+    gradients: list[Tensor | None]  # one for each parameter; None where no micro-batch has one
+    losses: dict[str, Tensor]
+
+    def add(self, other: "Sum") -> "Sum":
+        """Add another sum to this one, in place, and return this one; their order does not change a bit."""
+        ours: list[Tensor] = []
+        theirs: list[Tensor] = []
+        for index, (mine, new) in enumerate(zip(self.gradients, other.gradients, strict=True)):
+            if mine is None or new is None:
+                self.gradients[index] = new if mine is None else mine
+            elif mine.is_sparse:
+                self.gradients[index] = add_rows(mine, new)
+            else:
+                ours.append(mine)
+                theirs.append(new)
+        if ours:
+            torch._foreach_add_(ours, theirs)
+        self.losses = {name: loss + other.losses[name] for name, loss in self.losses.items()}
+        return self
+
+
+def add_rows(mine: Tensor, new: Tensor) -> Tensor:
+    """Return the sum of two sparse gradients; the rows of each are summed before."""
+    return (mine.coalesce() + new.coalesce()).coalesce()
+
+
+def tree_sum(numbers: range, leaf: Callable[[int], T], add: Callable[[T, T], T]) -> T:
+    """Return the sum of what `leaf` returns for some numbers, which are asked for in their order.
+
+    Args:
+        numbers: at least one; in a subtree, those of that subtree.
+        leaf: computes what is summed.
+        add: adds the second to the first; may change the first.
+    """
+    if len(numbers) == 1:
+        return leaf(numbers[0])
+    middle = len(numbers) // 2 if len(numbers) % 2 == 0 else len(numbers) - 1
+    first = tree_sum(numbers[:middle], leaf, add)
+    return add(first, tree_sum(numbers[middle:], leaf, add))

@@ -1,0 +1,153 @@
+"""The ranks of a run besides rank 0: they have its state, take its steps, and touch no file of its folder.
+
+Rank 0 does all that a run in one process does. Before its first step it sends the others the recipe as it is resolved,
+the tokenizer, and the trainer's state; so all ranks begin with the same bits, also where the run is resumed.
+"""
+
+import json
+import tomllib
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nanotx.config.schema import from_table
+from nanotx.config.toml import write_toml
+from nanotx.distributed import Group, Ranks
+from nanotx.errors import ConfigError, RankLost
+from nanotx.hardware.device import choose_machine, make_deterministic
+from nanotx.hardware.memory import keep_freed_memory
+from nanotx.recipe import Recipe
+from nanotx.runs.resume import load_state
+from nanotx.runs.trainer_state import strict
+from nanotx.tokenizers.loading import codec_of_json
+from nanotx.training.dataset import Dataset, check_same_corpus, load_dataset
+from nanotx.training.signals import Stop
+from nanotx.training.trainer import Progress, Trainer
+
+
+def lead(ranks: Ranks, trainer: Trainer, texts: Dataset, stop: Stop) -> None:
+    """Send the state of a trainer, which is about to take a step, to the other ranks.
+
+    Args:
+        ranks: the processes that train together.
+        trainer: in the state that they are to have.
+        texts: its data.
+        stop: what signals ask for; those of the other ranks are noted there.
+
+    Raises:
+        NanotxError: another rank cannot begin.
+    """
+    if not isinstance(ranks, Group):
+        return
+    ranks.requests, ranks.reduce = stop, trainer.recipe.reduce
+    tensors, table = trainer.optimizer_state()
+    kinds = {"weights": trainer.weights(), "optimizer": tensors, "buffers": trainer.buffers.saved()}
+    message = {
+        "recipe": write_toml(trainer.recipe),
+        "tokenizer": texts.codec.to_json(),
+        "corpus": texts.sha256,
+        "detect": trainer.detect,
+        "optimizer": table,
+        "progress": asdict(trainer.progress) | {"scores": strict(trainer.progress.scores)},
+        "scaler": trainer.scaler.state_dict(),
+        "tensors": [
+            [kind, name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape)]
+            for kind, named in kinds.items()
+            for name, tensor in named.items()
+        ],
+    }
+    ranks.order("start")
+    ranks.send(json.dumps(message).encode(), [tensor for named in kinds.values() for tensor in named.values()])
+    trainer.ranks = ranks
+
+
+def follow(ranks: Group, stop: Stop) -> int:
+    """Take the steps that rank 0 orders, until it orders the end; return the exit code.
+
+    Errors of this rank are put down for rank 0, which reports them.
+
+    Raises:
+        RankLost: rank 0 no longer answers, and this is the lowest rank that does.
+    """
+    ranks.requests, stop.working = stop, True
+    follower = Follower(ranks)
+    try:
+        while (order := ranks.next_order()) != "end":
+            if order == "start":
+                if ranks.receive(follower.prepare):
+                    follower.begin()
+            else:
+                follower.step()
+    except RankLost as lost:
+        if lost.reporter == ranks.rank and ranks.number:
+            raise
+        return lost.exit_code
+    return 0
+
+
+def without_average(recipe: Recipe) -> Recipe:
+    """Return a recipe without an average of the weights, which only rank 0 evaluates."""
+    return replace(recipe, train=replace(recipe.train, ema_decay=0.0))
+
+
+class Follower:
+    """A rank besides rank 0."""
+
+    def __init__(self, ranks: Group) -> None:
+        self.ranks = ranks
+        self.trainer: Trainer | None = None
+        self.message: dict[str, Any] = {}
+        self.tensors: list[Tensor] = []
+
+    def prepare(self, data: bytes) -> list[Tensor]:
+        """Build the trainer that rank 0 describes; return tensors for its state.
+
+        Raises:
+            DataError: the corpus of this machine is another one.
+            NanotxError: what the recipe needs is not there.
+        """
+        self.message = message = json.loads(data)
+        recipe: Recipe = from_table(Recipe, tomllib.loads(message["recipe"]))
+        self.ranks.reduce = recipe.reduce
+        machine = choose_machine(recipe.device, recipe.dtype, recipe.threads)
+        if recipe.deterministic:
+            make_deterministic(machine.device)
+        texts = load_dataset(recipe, codec_of_json(message["tokenizer"]))
+        check_same_corpus("corpus", message["corpus"], texts.sha256, "copy that of rank 0 to this machine")
+        keep_freed_memory()
+        model = recipe.model.build(texts.codec.vocab_size, recipe.seeds.weights)
+        self.trainer = Trainer(without_average(recipe), model, texts.windows, machine)
+        self.trainer.detect = message["detect"]
+        self.tensors = [torch.empty(shape, dtype=getattr(torch, dtype)) for _, _, dtype, shape in message["tensors"]]
+        return self.tensors
+
+    def begin(self) -> None:
+        """Load the state that rank 0 has sent."""
+        assert self.trainer is not None
+        try:
+            named: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}, "buffers": {}}
+            for (kind, name, _, _), tensor in zip(self.message["tensors"], self.tensors, strict=True):
+                named[kind][name] = tensor
+            load_state(self.trainer, named["weights"], named["optimizer"], self.message["optimizer"])
+            self.trainer.buffers.load(named["buffers"])
+            if self.trainer.scaler.is_enabled():
+                self.trainer.scaler.load_state_dict(self.message["scaler"])
+            self.trainer.progress = Progress(**self.message["progress"])
+            self.trainer.ranks = self.ranks
+        except Exception as error:
+            self.ranks.failure = error
+
+    def step(self) -> None:
+        """Take a step; an error that the others have not heard of is kept for the next one."""
+        try:
+            if self.ranks.failure is not None or self.trainer is None:
+                self.ranks.meet(self.ranks.failure or ConfigError("it has no state to begin with."))
+            else:
+                self.trainer.train_step()
+        except RankLost:
+            raise
+        except Exception as error:
+            if not self.ranks.agreed:
+                self.ranks.failure = error
