@@ -16,8 +16,11 @@ from nanotx.experiments.allocated import most_allocated
 from nanotx.experiments.plan import Arm, Facts, prepared
 from nanotx.experiments.runner import training_curve
 from nanotx.hardware.device import choose_machine, synchronize
+from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
+from nanotx.runs.initial_weights import read_source, take_weights
 from nanotx.runs.start_warnings import NOT_ROUND_TRIPPING, text_warnings
+from nanotx.tokenizers import Codec
 from nanotx.training.dataset import Dataset, load_dataset
 from nanotx.training.trainer import Trainer
 
@@ -53,7 +56,9 @@ def measure(arms: Sequence[Arm], corpus: Corpus, rounds: int) -> list[Facts]:
                 flops_per_token=float(model.flops_per_token),
                 seconds_per_step=None,
                 parameters=model.parameter_count,
-                warnings=(() if exact else (NOT_ROUND_TRIPPING,)) + tuple(text_warnings(recipe, data)),
+                warnings=(() if exact else (NOT_ROUND_TRIPPING,))
+                + tuple(text_warnings(recipe, data))
+                + init_notes(recipe, model, data.codec),
             )
         )
         if rounds:
@@ -65,6 +70,13 @@ def measure(arms: Sequence[Arm], corpus: Corpus, rounds: int) -> list[Facts]:
         replace(fact, seconds_per_step=time, memory_bytes=None if time is None else step_memory(trainer))
         for fact, time, trainer in zip(facts, seconds, trainers, strict=True)
     ]
+
+
+def init_notes(recipe: Recipe, model: Transformer, codec: Codec) -> tuple[str, ...]:
+    """Give the model the weights that its runs begin with; return which of them, or of the source, do not fit."""
+    if recipe.init is None:
+        return ()
+    return tuple(take_weights(model, read_source(recipe.init, recipe.init_sha256), codec).notes())
 
 
 def reads_alike(first: Recipe, second: Recipe) -> bool:

@@ -28,7 +28,9 @@ from nanotx.laws.all_laws import LAWS, laws_on, part_of
 from nanotx.laws.runner import attempt_all
 from nanotx.recipe import Budget
 from nanotx.runs.checkpoint import digest as file_digest
+from nanotx.runs.initial_weights import read_source
 from nanotx.runs.load import load
+from nanotx.runs.metrics_log import Row
 from nanotx.runs.start_warnings import warmup_warning
 from nanotx.runs.valid import TEXT
 
@@ -260,8 +262,18 @@ class Experiment:
         folder = self.folder / arm.folder / f"seed-{seed}"
         recipe = prepared(arm.recipe, self.corpus, steps, seed)
         if recipe.dtype == "auto":
-            recipe = replace(recipe, dtype=self.dtype(recipe.device))
+            dtype: Row = {"dtype": self.dtype(recipe.device)}
+            recipe = replace(recipe, **dtype)
+        if recipe.init is not None and recipe.init_sha256 is None:
+            recipe = replace(recipe, init_sha256=self.init_sha256(recipe.init))
         return Job(arm=arm.name, seed=seed, folder=folder, recipe=recipe)
+
+    def init_sha256(self, source: str) -> str:
+        """Return the digest of the weights that runs begin with: the source may be trained further meanwhile."""
+        recorded: dict[str, str] = self.record.setdefault("init_sha256", {})
+        if source not in recorded:
+            recorded[source] = read_source(source).sha256
+        return recorded[source]
 
     def dtype(self, device: str) -> str:
         """Return the dtype that "auto" is on a device: a timing decides, so it is asked once, for all processes."""

@@ -4,6 +4,7 @@ import math
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def describe_machine(*packages: str) -> dict[str, str | int | None]:
     }
 
 
+@cache  # a process keeps the versions that it has imported, and looking one up takes 10 ms
 def installed_version(package: str) -> str | None:
     """Return the version of an installed distribution; None if there is none."""
     try:

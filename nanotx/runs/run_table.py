@@ -97,6 +97,21 @@ def runs_below(folder: str) -> list[str]:
     return sorted(paths, key=natural)
 
 
+RECORDS = ("experiment.json", "card.json", "tuning.json")
+"""Files of which each folder of an experiment has one."""
+
+
+def experiment_of(run: str, folders: Sequence[str]) -> str | None:
+    """Return the folder of the experiment that a run is part of; None if there is none below the folders named."""
+    named, experiment = {Path(folder) for folder in folders}, None
+    for folder in Path(run).parents:
+        if folder in named:
+            break
+        if any((folder / record).is_file() for record in RECORDS):
+            experiment = str(folder)
+    return experiment
+
+
 def is_run(folder: Path) -> bool:
     """Return whether a folder is a run; False where its name is not UTF-8, or it cannot be read."""
     try:

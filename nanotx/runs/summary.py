@@ -1,6 +1,5 @@
 """summary.json: the figures of a run, complete enough to compare it with others."""
 
-import importlib.metadata
 import math
 import platform
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 
 import nanotx
+from nanotx.hardware.cpu import installed_version
 from nanotx.hardware.device import Machine
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
@@ -74,9 +74,9 @@ def summarize(
     }
 
 
-def versions() -> dict[str, str]:
+def versions() -> dict[str, str | None]:
     """Return the versions of nanotx, Python and the main packages."""
-    numbers = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "einops", "safetensors")}
+    numbers = {name: installed_version(name) for name in ("torch", "numpy", "einops", "safetensors")}
     return {"nanotx": nanotx.__version__, "python": platform.python_version(), **numbers}
 
 

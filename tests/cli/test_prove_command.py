@@ -53,15 +53,21 @@ def test_card_of_a_part_has_laws_equals_times_and_a_verdict(tmp_path, capsys):
     assert again.out == out and "of 4 runs" not in again.err and "laws of" not in again.err
 
 
-def test_part_that_equals_the_other_is_timed_and_not_trained(tmp_path, capsys):
+def test_part_that_equals_the_other_is_timed_and_not_trained(tmp_path, capsys, monkeypatch):
+    attempt, starts = prover.attempt_all, []
+    monkeypatch.setattr(
+        prover, "attempt_all", lambda *args, start: (starts.append(start), attempt(*args, start=start))[1]
+    )
     files = {flag: str(tmp_path / f"card.{flag}") for flag in ("html", "svg", "markdown", "json")}
     flags = [word for flag, file in files.items() for word in (f"--{flag}", file)]
-    assert run(["prove", "attention/fused", "--against", "attention/sdpa", *WORDS, *flags]) == 0
+    assert run(["prove", "attention/fused", "--against", "attention/sdpa", "--cases-seed", "7", *WORDS, *flags]) == 0
+    assert starts == [7]
     out = capsys.readouterr().out
     card = Card.of(json.loads(Path(files["json"]).read_text(encoding="utf-8")))
     assert sections.text(card) == out.removesuffix("\n")
     joined = out.replace("\n  ", " ")
     assert joined.count("Not measured at 2 x 3 x 9: fused: heads=2 do not divide dim=9") == 1
+    assert "random cases from seed 7" in joined
     assert "One function with sdpa" in joined and "per_head: one function." in joined
     assert "Not compared: as one function with sdpa, its runs would differ by rounding alone." in joined
     assert [speed.what for speed in card.speeds if speed.ratio] == ["forward", "forward, backward"]

@@ -31,6 +31,7 @@ from nanotx.recipe import Recipe, Train
 from nanotx.runs import shared as shared_module
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import read_saved_recipe
+from nanotx.runs.initial_weights import read_source
 from nanotx.tokenizers.byte import Byte
 
 BASE = Recipe(
@@ -96,6 +97,15 @@ def test_runs_of_a_process_share_the_peak_and_the_texts(tmp_path, monkeypatch):
     monkeypatch.setattr(shared_module, "load_dataset", lambda *args: (asked.append("texts"), read(*args))[1])
     Experiment(design("model.context=4; train.batch_size=4", "optimizer.lr=0.3"), tmp_path / "x").run()
     assert sorted(asked) == ["peak", "texts", "texts"]  # of two contexts
+
+
+def test_weights_to_begin_with_are_pinned_and_those_that_do_not_fit_an_arm_are_named(folder, outcome, tmp_path):
+    source = str(folder / "baseline" / "seed-5")
+    held = Experiment(design("model.layers=2", base=replace(BASE, init=source)), tmp_path / "x")
+    whole, deeper = (" ".join(fact.warnings) for fact in held.measured()[0])
+    assert "init" not in whole
+    assert "init: tensors of this model that are drawn from the seed: blocks.1." in deeper
+    assert held.job(held.design.arms[1], 5, 3).recipe.init_sha256 == read_source(source).sha256
 
 
 def test_dtype_that_a_timing_decides_is_decided_once(tmp_path, monkeypatch):

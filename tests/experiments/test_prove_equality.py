@@ -20,7 +20,7 @@ def compared(slot: str, *flags: str, against: tuple[str, ...] = (), cases: int =
         text = recipe.corpus.split()[0]
         return trained.setdefault(recipe.tokenizer, recipe.tokenizer.train([text]))
 
-    return claim(slot, "other", mine, theirs, cases, codecs)
+    return claim(slot, "other", mine, theirs, range(cases), codecs)
 
 
 @pytest.mark.parametrize(

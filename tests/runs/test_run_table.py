@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,27 @@ def test_folder_without_runs_is_refused(tmp_path, monkeypatch):
     for folder, message in (("runs", "no such folder"), ("file", "not a folder"), ("empty", "empty: no runs here")):
         with pytest.raises(RunError, match=message):
             nanotx(["runs", folder] if folder != "runs" else ["runs"])
+
+
+def test_runs_of_an_experiment_are_counted_unless_its_folder_is_named(home, capsys):
+    inner = home / "runs/compare-x"
+    for arm in ("baseline", "tries/ffn_relu2"):
+        make(inner / arm / "seed-1")
+    for record in (inner / "experiment.json", inner / "tries/experiment.json"):
+        record.write_text("{}", encoding="utf-8")
+    shown = table(capsys)
+    assert not any(row[0].startswith("runs/compare-x/") for row in shown)
+    note = "runs/compare-x: 2 runs of an experiment; nanotx runs runs/compare-x lists them."
+    assert " ".join(shown[-1]) == note
+    names = [row[0] for row in table(capsys, "--experiments", "--columns", "ffn")]
+    assert {"runs/compare-x/baseline/seed-1", "runs/compare-x/tries/ffn_relu2/seed-1"} <= {*names}
+    assert nanotx(["runs", "runs/compare-x", "--columns", "ffn"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 2
+    for name in ("x-2", "x-10", "sweep"):
+        shutil.rmtree(home / "runs" / name)
+    assert nanotx(["runs"]) == 0 and capsys.readouterr().out == f"{note}\n"
+    with pytest.raises(ConfigError, match="all runs in runs are of experiments; add --experiments to list them"):
+        nanotx(["runs", "--sort", "val_loss"])
 
 
 def test_folder_that_is_a_run_itself_is_listed_once(home):

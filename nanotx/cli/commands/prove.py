@@ -55,6 +55,7 @@ class Flags:
     )  # further change that comes with the part, such as attention.window=9
     seeds: int = 5  # number of seeds, from the recipe's on; 0 trains nothing
     examples: int = 50  # random cases of each law
+    cases_seed: int = 0  # seed of those cases, and of the inputs on which functions are compared
     rounds: int = 15  # rounds of the timing of a pass; 0 times nothing
     smallest: float = SMALLEST  # smallest difference that matters, in bits per byte
     quick: bool = False  # shorten the card: at most 3 seeds, 10 cases and 7 rounds, and runs of 50 steps
@@ -67,7 +68,7 @@ class Flags:
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
 
     def __post_init__(self) -> None:
-        check_min(self, 0, "seeds", "rounds", "processes")
+        check_min(self, 0, "seeds", "rounds", "processes", "cases_seed")
         check_min(self, 1, "examples")
         check_max(self, 1000, "seeds", "rounds")
         in_range("smallest", self.smallest, 1e-9, 100.0)
@@ -148,6 +149,7 @@ def question_of(flags: Flags, others: list[str]) -> Question:
         arms=(first, second),
         seeds=flags.seeds,
         examples=flags.examples,
+        cases_seed=flags.cases_seed,
         rounds=flags.rounds,
         smallest=flags.smallest,
         load=flags.load,

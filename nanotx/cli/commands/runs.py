@@ -14,7 +14,7 @@ from rich.text import Text
 from nanotx.cli import tables
 from nanotx.cli.console import check_output, write_json
 from nanotx.config.flags import argument, option, parse, repeated
-from nanotx.errors import ConfigError, RunError, printable
+from nanotx.errors import ConfigError, RunError, printable, shell_quoted
 from nanotx.files import write_atomic
 from nanotx.runs.history import clock
 from nanotx.runs.run_table import (
@@ -23,6 +23,7 @@ from nanotx.runs.run_table import (
     Scalar,
     check_column,
     differing,
+    experiment_of,
     find_runs,
     incomparable,
     read_condition,
@@ -40,7 +41,9 @@ class Flags:
     """Print a table of runs: the fields of their recipes in which they differ, and what each reached.
 
     A column is a field of the recipe as flags spell it, such as ffn, attention.heads or train.steps; a figure of
-    summary.json or of the newest evaluation, such as val_loss; or a metric that a part or a callback added.
+    summary.json or of the newest evaluation, such as val_loss; or a metric that a part or a callback added. Of the runs
+    of an experiment (nanotx compare, sweep, tune, scaling, prove) only their number is printed, unless its folder is
+    named.
 
         nanotx runs
         nanotx runs --where ffn=relu2 --where 'val_loss<1.6' --sort val_loss
@@ -52,6 +55,7 @@ class Flags:
     where: tuple[str, ...] = repeated("FIELD=VALUE")  # show only runs that meet this condition: = != < <= > >=
     sort: str = option("COLUMN")  # sort by this column; -COLUMN for the largest first
     columns: str = option("NAMES")  # show these columns, separated by commas
+    experiments: bool = False  # list the runs of experiments too
     plot: str = option("FILE")  # draw the validation losses to this .png, .svg or .pdf file
     json: str = option("FILE")  # write all that is known of these runs to this file
     csv: str = option("FILE")  # write the table to this file
@@ -65,19 +69,46 @@ def run(argv: list[str]) -> int:
         from nanotx.cli import run_plot  # imports matplotlib, which takes a second
 
         run_plot.check(flags.plot)
-    everything = [read_run(name) for name in find_runs(flags.folders)]
+    names, experiments = find_runs(flags.folders), dict[str, list[str]]()
+    if not flags.experiments:
+        names, experiments = apart(names, flags.folders)
+    if not names and any((flags.where, flags.sort, flags.columns, flags.plot, flags.json, flags.csv)):
+        raise ConfigError(
+            f"nanotx runs: all runs in {', '.join(flags.folders)} are of experiments; add --experiments to list them."
+        )
+    if names:
+        print_runs([read_run(name) for name in names], flags)
+    for folder, those in experiments.items():
+        count = f"{len(those)} run{'s' * (len(those) != 1)}"
+        print_line(f"{folder}: {count} of an experiment; nanotx runs {shell_quoted(folder)} lists them.")
+    return 0
+
+
+def print_runs(everything: Sequence[RunRow], flags: Flags) -> None:
+    """Print the table of those that are asked for, and write the files that are."""
     runs = select(everything, flags)
     columns = chosen_columns(flags.columns, everything) or default_columns(runs)
     write_table(runs, columns, fits=not flags.columns)
     for note in notes(runs, columns, flags.sort):
         print_line(note)
     if flags.plot:
+        from nanotx.cli import run_plot  # imports matplotlib, which takes a second
+
         run_plot.draw(runs, differing(runs), Path(flags.plot))
     if flags.json:
         write_json(flags.json, {"columns": columns, "runs": [entry.to_json() for entry in runs]})
     if flags.csv:
         write_csv(flags.csv, runs, columns)
-    return 0
+
+
+def apart(names: Sequence[str], folders: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the runs that are of no experiment, and those of each."""
+    experiments = dict[str, list[str]]()
+    for name in names:
+        if folder := experiment_of(name, folders):
+            experiments.setdefault(folder, []).append(name)
+    inner = {name for those in experiments.values() for name in those}
+    return [name for name in names if name not in inner], experiments
 
 
 def select(runs: Sequence[RunRow], flags: Flags) -> list[RunRow]:

@@ -4,7 +4,7 @@ Model parts are compared within the recipe's model, of one period of its blocks:
 weights, or for losses the training objective and the same gradients.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,14 +45,16 @@ Outcomes = Iterator[tuple[Outcome, Outcome]]
 """Of each case what the two recipes compute, under one set of names."""
 
 
-def claim(slot: str, name: str, recipe: Recipe, other: Recipe, cases: int, codecs: Callable[[Recipe], Codec]) -> Claim:
+def claim(
+    slot: str, name: str, recipe: Recipe, other: Recipe, seeds: Sequence[int], codecs: Callable[[Recipe], Codec]
+) -> Claim:
     """Return whether two recipes that differ in a slot are one function.
 
     Args:
         slot: the slot in which they differ.
         name: of the other's part.
         recipe, other: the two.
-        cases: to compare.
+        seeds: of the random cases to compare.
         codecs: returns the trained tokenizer of a recipe; asked where the slot is the tokenizer.
 
     Raises:
@@ -61,7 +63,7 @@ def claim(slot: str, name: str, recipe: Recipe, other: Recipe, cases: int, codec
     tolerance = TOLERANCE if slot in MODELS else WEIGHTS_TOLERANCE if slot == "optimizer" else 0.0
     done, largest = 0, 0.0
     try:
-        for done, (mine, theirs) in enumerate(outcomes(slot, recipe, other, cases, codecs), start=1):  # noqa: B007
+        for done, (mine, theirs) in enumerate(outcomes(slot, recipe, other, seeds, codecs), start=1):  # noqa: B007
             require_same_outcome("equal", mine, theirs, tolerance)
             largest = max(largest, difference(mine, theirs))
     except LawBroken as error:
@@ -72,15 +74,17 @@ def claim(slot: str, name: str, recipe: Recipe, other: Recipe, cases: int, codec
     return Claim(other=name, same=True, cases=done, tolerance=tolerance, largest=largest)
 
 
-def outcomes(slot: str, recipe: Recipe, other: Recipe, cases: int, codecs: Callable[[Recipe], Codec]) -> Outcomes:
+def outcomes(
+    slot: str, recipe: Recipe, other: Recipe, seeds: Sequence[int], codecs: Callable[[Recipe], Codec]
+) -> Outcomes:
     """Return the pairs of outcomes of a slot.
 
     Raises:
         LawBroken: the two have different weights or vocabularies.
     """
     if slot == "tokenizer":
-        return of_tokenizers(codecs(recipe), codecs(other), recipe, cases)
-    return {"optimizer": of_optimizers, "schedule": of_schedules}.get(slot, of_models)(recipe, other, cases)
+        return of_tokenizers(codecs(recipe), codecs(other), recipe, seeds)
+    return {"optimizer": of_optimizers, "schedule": of_schedules}.get(slot, of_models)(recipe, other, seeds)
 
 
 def difference(mine: Outcome, theirs: Outcome) -> float:
@@ -116,22 +120,22 @@ class Objective(nn.Module):
         return total
 
 
-def of_models(recipe: Recipe, other: Recipe, cases: int) -> Outcomes:
+def of_models(recipe: Recipe, other: Recipe, seeds: Sequence[int]) -> Outcomes:
     """Yield the logits, or objectives, and the gradients of two models of equal weights on random texts."""
     mine, theirs = (built(some, recipe.loss != other.loss) for some in (recipe, other))
     require_same_weights(mine, theirs)
     context = min(recipe.model.context, other.model.context)
-    for case in range(cases):
-        redraw(mine, case)
+    for case, seed in enumerate(seeds):
+        redraw(mine, seed)
         share_weights(mine, theirs)
-        generator = torch.Generator().manual_seed(case)
+        generator = torch.Generator().manual_seed(seed)
         batch, length = (
             case % 3 + 1,
             context if case < 2 else int(torch.randint(2, context + 1, (), generator=generator)),
         )
         ids = torch.randint(VOCAB, (batch, length), generator=generator)
         (y, gradients), (other_y, other_gradients) = (
-            outputs_and_gradients(model, ids, case) for model in (mine, theirs)
+            outputs_and_gradients(model, ids, seed) for model in (mine, theirs)
         )
         yield (y, to_canonical(mine, gradients)), (other_y, to_canonical(theirs, other_gradients))
 
@@ -174,10 +178,10 @@ def by(shape: tuple[int, ...]) -> str:
 # Other slots.
 
 
-def of_optimizers(recipe: Recipe, other: Recipe, cases: int) -> Outcomes:
+def of_optimizers(recipe: Recipe, other: Recipe, seeds: Sequence[int]) -> Outcomes:
     """Yield the weights of a model after some steps of two optimizers on the same random gradients."""
-    for case in range(min(cases, 5)):
-        pair = [stepped(some, case) for some in (recipe, other)]
+    for seed in seeds[:5]:
+        pair = [stepped(some, seed) for some in (recipe, other)]
         yield (torch.zeros(1), pair[0]), (torch.zeros(1), pair[1])
 
 
@@ -193,7 +197,7 @@ def stepped(recipe: Recipe, seed: int) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def of_schedules(recipe: Recipe, other: Recipe, cases: int) -> Outcomes:
+def of_schedules(recipe: Recipe, other: Recipe, seeds: Sequence[int]) -> Outcomes:
     """Yield the factors of every step of two schedules, for runs of several lengths."""
     for steps in sorted({1, 40, 400, *([recipe.train.steps] if recipe.train.steps else [])}):
         factors = [
@@ -203,7 +207,7 @@ def of_schedules(recipe: Recipe, other: Recipe, cases: int) -> Outcomes:
         yield (factors[0], {}), (factors[1], {})
 
 
-def of_tokenizers(mine: Codec, theirs: Codec, recipe: Recipe, cases: int) -> Outcomes:
+def of_tokenizers(mine: Codec, theirs: Codec, recipe: Recipe, seeds: Sequence[int]) -> Outcomes:
     """Yield the ids that two tokenizers give to pieces of the training text.
 
     Raises:
@@ -212,8 +216,8 @@ def of_tokenizers(mine: Codec, theirs: Codec, recipe: Recipe, cases: int) -> Out
     if mine.vocab_size != theirs.vocab_size:
         raise LawBroken(f"equal: a vocabulary of {mine.vocab_size:,} ids, and of {theirs.vocab_size:,} there.")
     training, _ = recipe.corpus.split()
-    for case in range(cases):
-        with seeded(case):
+    for seed in seeds:
+        with seeded(seed):
             start = int(torch.randint(max(1, len(training) - 1000), ()))
         ids: list[Any] = [torch.from_numpy(codec.encode(training[start : start + 1000])) for codec in (mine, theirs)]
         yield (ids[0], {}), (ids[1], {})

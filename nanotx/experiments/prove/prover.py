@@ -64,6 +64,7 @@ class Question:
     arms: tuple[Arm, Arm]  # the recipe with `against`, and with the part
     seeds: int = 5
     examples: int = 50  # random cases of each law
+    cases_seed: int = 0  # of those cases, and of the inputs on which functions are compared
     rounds: int = 15  # of the timing; 0 times nothing
     smallest: float = SMALLEST  # the smallest difference that matters, in bits per byte
     load: tuple[str, ...] = ()  # files with parts of the user's own
@@ -78,7 +79,7 @@ class Question:
         """A digest of the question, of the sources of its parts, and of the machine and versions."""
         files = [*self.load, *(file_of(part_of(name)) for name in (self.part, f"{self.slot}/{self.against}"))]
         sources = [sha256(read_regular(Path(file))).hexdigest() for file in files if file]
-        numbers = (self.seeds, self.examples, self.rounds, self.smallest)
+        numbers = (self.seeds, self.examples, self.cases_seed, self.rounds, self.smallest)
         recipes = [digest(arm.recipe) for arm in self.arms]
         return sha256(f"{recipes} {numbers} {sources} {describe_machine('torch')}".encode()).hexdigest()[:6]
 
@@ -160,7 +161,7 @@ class Prover:
         self.say(f"laws of {name}")
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        verdicts = attempt_all(laws_on(name), part_of(name), self.question.examples)
+        verdicts = attempt_all(laws_on(name), part_of(name), self.question.examples, start=self.question.cases_seed)
         torch.set_num_threads(threads)
         broken = [
             {"law": verdict.law, "how": verdict.broken, "replay": verdict.replay(self.question.load)}
@@ -171,7 +172,7 @@ class Prover:
             part=name,
             held=sum(verdict.passed for verdict in verdicts),
             cases=sum(verdict.cases for verdict in verdicts),
-            seed=0,
+            seed=self.question.cases_seed,
             seconds=math.fsum(verdict.seconds for verdict in verdicts),
             broken=tuple(broken),
             not_asked=dict(laws_not_asked([name]).keys()),
@@ -199,8 +200,10 @@ class Prover:
 
     def claim(self, other: str, recipe: Recipe) -> Claim:
         """Compare the part with one other; a part that cannot be built is no equal."""
+        first = self.question.cases_seed
+        seeds = range(first, first + CASES_OF_EQUALITY)
         try:
-            return equality.claim(self.question.slot, other, self.changed, recipe, CASES_OF_EQUALITY, self.codec)
+            return equality.claim(self.question.slot, other, self.changed, recipe, seeds, self.codec)
         except NanotxError as error:
             return Claim(other=other, same=False, cases=0, tolerance=0.0, why=f"cannot be built: {error}")
 
