@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from nanotx.errors import ConfigError, RunError, RunWarning
+from nanotx.errors import ConfigError, NanotxError, RunError, RunWarning
 from nanotx.generation import Generation, Sampling
 from nanotx.generation.text import bias_by_id, check_texts, ignore, token_ids
 from nanotx.nn.transformer import Transformer
@@ -24,7 +24,7 @@ from nanotx.tokenizers import load as load_tokenizer
 from nanotx.training.plugin_checks import check_foreign
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class LoadedRun:
     """A trained model with its tokenizer and recipe."""
 
@@ -35,6 +35,14 @@ class LoadedRun:
     folder: str  # as it was given
     corpus_sha256: str = ""  # of its corpus
     remarks: tuple[str, ...] = ()  # which files with its parts are not those that it was trained with
+    val_loss: float | None = None  # at this step, in nats per token; None where the run's summary is of another one
+
+    def __repr__(self) -> str:
+        loss = "" if self.val_loss is None else f", validation loss {self.val_loss:.4f}"
+        return (
+            f"<LoadedRun {self.folder}: step {self.step:,}, {self.model.parameter_count:,} weights, "
+            f"{self.tokenizer.part} of {self.tokenizer.vocab_size:,}{loss}; .model .tokenizer .recipe .generate()>"
+        )
 
     def generate(
         self,
@@ -206,15 +214,27 @@ def read_loaded(run: RunFolder, folder: str, step: int | None) -> LoadedRun:
         check_tokenizer(path, state, tokenizer)
         # The run was evaluated with the average of its weights, if it kept one.
         weights = path / ("ema.safetensors" if recipe.train.ema_decay else "model.safetensors")
+        at = int(path.name.removeprefix("step-"))
         return LoadedRun(
             model=read_model(weights, recipe, tokenizer),
             tokenizer=tokenizer,
             recipe=recipe,
-            step=int(path.name.removeprefix("step-")),
+            step=at,
             folder=folder,
             corpus_sha256=state["corpus_sha256"],
             remarks=remarks,
+            val_loss=summarized_loss(run, at),
         )
+
+
+def summarized_loss(run: RunFolder, step: int) -> float | None:
+    """Return the validation loss in a run's summary; None where it is of another step, or cannot be read."""
+    try:
+        figures = valid.read_json(run.summary)
+    except (OSError, ValueError, NanotxError):
+        return None
+    loss = figures.get("val_loss")
+    return loss if figures.get("steps") == step and isinstance(loss, float) else None
 
 
 def load_pack(path: Path, folder: str, step: int | None) -> LoadedRun:
@@ -273,6 +293,7 @@ def find_checkpoint(run: RunFolder, folder: str, step: int | None) -> Path:
         return path
     steps = checkpoint.steps(run.checkpoints)
     if step not in steps:
-        raise RunError(f"{folder}: no checkpoint of step {step}; it has {sorted(steps)}.")
+        near = f" The nearest is {min(sorted(steps), key=lambda kept: abs(kept - step))}." if len(steps) > 1 else ""
+        raise RunError(f"{folder}: no checkpoint of step {step}; it has {sorted(steps)}.{near}")
     valid.verify(steps[step])
     return steps[step]

@@ -86,9 +86,10 @@ def title(name: str, recipe: Recipe, model: Transformer, texts: Dataset, machine
     size = f"{count / 1e6:.2f} M" if count >= 1e5 else f"{count:,}"
     source = getattr(corpus, "path", "") if corpus.part == "file" else ""
     single = machine.device.type == "cuda" and machine.dtype_name == "float32"
+    codec = f"{texts.codec.part} of {texts.codec.vocab_size}" + " (saved)" * (recipe.tokenizer.part == "saved")
     tf32 = f" (TF32 {'on' if torch.backends.cuda.matmul.allow_tf32 else 'off'})" if single else ""
     return (
         f"{name}: {size} parameters, {recipe.train.steps:,} steps on {source or corpus.part}, "
-        f"{recipe.tokenizer.part} of {texts.codec.vocab_size}, {machine.device.type} "
+        f"{codec}, {machine.device.type} "
         f"{machine.dtype_name}{tf32}, {machine.threads} thread{'s' * (machine.threads > 1)}"
     )

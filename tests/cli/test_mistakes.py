@@ -22,6 +22,7 @@ FILES = {
     "noise.bin": bytes(range(128, 256)) * 8,
     "utf16.txt": "some text".encode("utf-16") * 90,
     "latin1.txt": b"caf\xe9 " * 100,
+    "utf16le.txt": "some text ".encode("utf-16-le") * 90,
     "other.txt": "Привет, мир! ".encode() * 90,
     "my texts/a b.txt": b"abcde \n" * 200,
     "config/train_shakespeare_char.py": b"batch_size = 12\n",
@@ -173,6 +174,8 @@ MISTAKES = r"""
 3 | train NAME --corpus missing.txt          | missing\.txt: there is no such file or folder
 3 | train NAME --corpus mt.txt               | Did you mean 'my\.txt'\?
 3 | train NAME --corpus empty.txt            | empty\.txt: there is no text in it
+3 | train NAME --corpus utf16le.txt          | 900 of 1,800 characters are NUL characters: [^§]* iconv -f utf-16le
+3 | train NAME --corpus latin1.txt           | save it as UTF-8, as iconv -f latin1 -t utf-8 does if it is Latin-1\.
 3 | train NAME --corpus noise.bin            | expected UTF-8, got byte 0x80 at offset 0; save it as UTF-8
 3 | train NAME --corpus utf16.txt            | the file looks like UTF-16
 3 | train NAME --corpus latin1.txt           | got byte 0xe9 at offset 3; save it as UTF-8
@@ -203,7 +206,7 @@ MISTAKES = r"""
 4 | sample RUN/checkpoints/step-6            | It belongs to the run runs/t: try runs/t --step 6\.
 4 | eval RUN/checkpoints/step-6              | It belongs to the run runs/t: try runs/t --step 6\.
 4 | eval RUN/checkpoints                     | It belongs to the run runs/t
-4 | sample RUN --step 5                      | no checkpoint of step 5; it has \[4, 6\]
+4 | sample RUN --step 5                      | no checkpoint of step 5; it has \[4, 6\]\. The nearest is 4\.
 4 | report runs/tt                           | Did you mean runs/t\?
 4 | runs runs/tt                             | Did you mean runs/t\?
 4 | log runs/tt --to csv                     | Did you mean runs/t\?
@@ -215,6 +218,7 @@ MISTAKES = r"""
 0 | resume RUN                               | nothing is left to do[^§]*nanotx resume runs/t --train\.steps 12
 0 | train NAME --run RUN --resume            | nothing is left to do
 2 | resume RUN --model.dim 32                | model\.dim was 16, not 32
+2 | resume RUN --train.steps 2               | nanotx resume runs/t: the run differs: train\.steps was 6, and 2 is
 2 | resume RUN --steps 12                    | Did you mean '--train\.steps'\?
 4 | show runs/none                           | expected a run's folder, with a metrics\.jsonl in it\. The newest
 2 | show RUN --plot loss.png                 | ends in \.svg, such as run\.svg

@@ -318,8 +318,8 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     "the texts are swapped": (
         "losses",
         "nanotx.training.callbacks.evaluation:evaluation",
-        'scores["train"], scores["val"]',
-        'scores["val"], scores["train"]',
+        'scores.get("train"), scores["val"]',
+        'scores.get("val"), scores["train"]',
     ),
     "dropout is on while a text is scored": ("losses", f"{EVALUATE}:cross_entropies", "model.eval()", "model.train()"),
     "the last tokens of a text are not scored": (

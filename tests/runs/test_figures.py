@@ -226,7 +226,12 @@ def names(left):
 
 def loaded(left):
     """What is loaded from the folder has the averaged weights, and scores the validation text as the run did."""
-    model = nanotx.load(left.folder).model
+    run = nanotx.load(left.folder)
+    model, loss = run.model, left.summary["val_loss"]
+    assert repr(run) == (
+        f"<LoadedRun {left.folder}: step {run.step}, {model.parameter_count:,} weights, bpe of 264, validation loss "
+        f"{loss:.4f}; .model .tokenizer .recipe .generate()>"
+    )
     result, wanted = to_canonical(model, dict(model.named_parameters())), left.tensors("ema")
     assert all(torch.equal(result[name], tensor) for name, tensor in wanted.items())
     figures = left.folder / "eval.json"

@@ -1,5 +1,6 @@
 """Continue a run, or train it further."""
 
+import re
 from dataclasses import MISSING, replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from nanotx.config.command_line import collect_flags, positional_args
 from nanotx.config.flags import flags_of
 from nanotx.config.help import page_width, write_page
 from nanotx.config.help_page import HELP, Flag, Page
-from nanotx.errors import ConfigError, RunError
+from nanotx.errors import ConfigError, RunError, shell_quoted
 from nanotx.files import is_blank
 from nanotx.recipe import Recipe, Train
 from nanotx.recipe_flags import Options
@@ -59,8 +60,12 @@ def run(argv: list[str]) -> int:
             f"{folder.recipe}: missing or empty, and no checkpoint in {folder.checkpoints} verifies and holds a copy; "
             "bring one of them back."
         )
-    name = folder.path.resolve().name
-    return run_recipe(Recipe(), [*argv[1:], f"--run={folders[0]}", "--resume"], name, prog=f"{PROG} {folders[0]}")
+    name, prog = folder.path.resolve().name, f"{PROG} {shell_quoted(folders[0])}"
+    try:
+        return run_recipe(Recipe(), [*argv[1:], f"--run={folders[0]}", "--resume"], name, prog=prog)
+    except ConfigError as error:  # says what was typed here
+        text = str(error).replace("start a new run with another --run", "start a new run with nanotx train")
+        raise type(error)(re.sub("^--resume: ", f"{prog}: ", text)) from error.__cause__
 
 
 def help_page() -> Page:

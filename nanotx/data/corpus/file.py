@@ -10,7 +10,12 @@ from nanotx.errors import ConfigError, DataError
 from nanotx.hardware.memory import check_memory
 
 WHERE = "corpus file"
-REMEDY = "or name the text files alone with a glob such as '*.txt'"
+OF_MANY = "or name the text files alone with a glob such as '*.txt'"
+"""Second remedy in messages about a file of several that is not UTF-8."""
+
+OF_ONE = "as iconv -f latin1 -t utf-8 does if it is Latin-1"
+"""The same for a file that was named."""
+
 LARGE = 1 << 28  # bytes of a file that are compared with the free memory before they are read
 
 
@@ -36,13 +41,18 @@ class File(Corpus):
         if not self.path:
             raise DataError("corpus file: path is empty; give --corpus.path my.txt")
         try:
-            texts = [text for path in files_named(WHERE, self.path) if (text := _read(path))]
+            texts = [text for path in files_named(WHERE, self.path) if (text := _read(path, self.remedy))]
         except OSError as error:
             raise DataError(f"corpus file: {error.filename or self.path}: cannot be read: {error.strerror}.") from None
         if not texts:
             raise DataError(f"corpus file: {self.path}: there is no text in it.")
         ended = [text if text.endswith("\n") else text + "\n" for text in texts[:-1]]
         return "".join([*ended, texts[-1]])
+
+    @property
+    def remedy(self) -> str:
+        """The second remedy for a file that is not UTF-8."""
+        return OF_ONE if Path(self.path).is_file() else OF_MANY
 
     def size_hint(self) -> int:
         """Return the size of the files in bytes; 0 if one cannot be accessed."""
@@ -56,7 +66,8 @@ class File(Corpus):
         last = "\n"  # of what was yielded
         for path in files_named(WHERE, self.path):
             try:
-                for number, (piece, _) in enumerate(blocks(path, remedy=REMEDY)):
+                for number, (piece, _) in enumerate(blocks(path, remedy=self.remedy)):
+                    check_text(path, piece)
                     if not number and last != "\n":
                         yield "\n"
                     yield piece
@@ -65,11 +76,11 @@ class File(Corpus):
                 raise DataError(f"{WHERE}: {error}") from None
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, remedy: str) -> str:
     """Return the text of a file that fits into memory.
 
     Raises:
-        DataError: it does not fit, cannot be read, or is not UTF-8.
+        DataError: it does not fit, cannot be read, is not UTF-8, or holds NUL characters.
     """
     if (size := path.stat().st_size) > LARGE:
         try:
@@ -77,6 +88,18 @@ def _read(path: Path) -> str:
         except ConfigError as error:
             raise DataError(str(error)) from None
     try:
-        return read_text(path, REMEDY)
+        text = read_text(path, remedy)
+        check_text(path, text)
     except DataError as error:
         raise DataError(f"{WHERE}: {error}") from None
+    return text
+
+
+def check_text(path: Path, text: str) -> None:
+    """Raise DataError for NUL characters: every other byte of English in UTF-16 is one, and it is valid UTF-8."""
+    if count := text.count("\0"):
+        verb = "is a NUL character" if count == 1 else "are NUL characters"
+        raise DataError(
+            f"{path}: {count:,} of {len(text):,} characters {verb}: it is no plain text, or UTF-16; try "
+            "iconv -f utf-16le -t utf-8, or drop them with tr -d '\\000'."
+        )
