@@ -79,6 +79,7 @@ OTHERS: dict[str, tuple[str, ...]] = {
     ),
     "model.tied": ("tie_weights", "tie_word_embeddings", "weight_tying", "tie_embeddings"),
     "attention.heads": ("n_heads", "num_heads", "num_attention_heads", "nhead", "head"),
+    "attention.head_dim": ("d_head", "head_size", "head_width", "kv_channels"),
     "attention.kv_heads": ("n_kv_head", "n_kv_heads", "num_kv_heads", "num_key_value_heads", "n_query_groups"),
     "ffn.hidden_dim": ("intermediate_size", "ff_dim", "d_ff", "dim_feedforward", "mlp_dim", "ffn_dim"),
     "optimizer.lr": ("max_lr", "base_lr", "matrix_lr", "peak_lr"),

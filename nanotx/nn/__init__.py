@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from nanotx.nn.attention.online_softmax import OnlineSoftmax as OnlineSoftmax
     from nanotx.nn.attention.per_head import PerHead as PerHead
     from nanotx.nn.attention.sdpa import Sdpa as Sdpa
+    from nanotx.nn.attention.sliding_gqa import SlidingGroupedQuery as SlidingGroupedQuery
     from nanotx.nn.attention.sliding_window import SlidingWindow as SlidingWindow
     from nanotx.nn.block import Block as Block
     from nanotx.nn.block.parallel import Parallel as Parallel
+    from nanotx.nn.block.parallel_norms import ParallelNorms as ParallelNorms
     from nanotx.nn.block.postnorm import PostNorm as PostNorm
     from nanotx.nn.block.prenorm import PreNorm as PreNorm
     from nanotx.nn.block.sandwich import Sandwich as Sandwich
@@ -52,7 +54,9 @@ if TYPE_CHECKING:
     from nanotx.nn.position.learned import Learned as Learned
     from nanotx.nn.position.rope import Rope as Rope
     from nanotx.nn.position.rope_linear import RopeLinear as RopeLinear
+    from nanotx.nn.position.rope_llama3 import RopeLlama3 as RopeLlama3
     from nanotx.nn.position.rope_ntk import RopeNtk as RopeNtk
+    from nanotx.nn.position.rope_partial import RopePartial as RopePartial
     from nanotx.nn.position.rope_yarn import RopeYarn as RopeYarn
     from nanotx.nn.position.sinusoidal import Sinusoidal as Sinusoidal
     from nanotx.nn.transformer import Model as Model
@@ -67,9 +71,11 @@ NAMES = {
     "attention.online_softmax": ("OnlineSoftmax",),
     "attention.per_head": ("PerHead",),
     "attention.sdpa": ("Sdpa",),
+    "attention.sliding_gqa": ("SlidingGroupedQuery",),
     "attention.sliding_window": ("SlidingWindow",),
     "block": ("Block",),
     "block.parallel": ("Parallel",),
+    "block.parallel_norms": ("ParallelNorms",),
     "block.postnorm": ("PostNorm",),
     "block.prenorm": ("PreNorm",),
     "block.sandwich": ("Sandwich",),
@@ -93,7 +99,9 @@ NAMES = {
     "position.learned": ("Learned",),
     "position.rope": ("Rope",),
     "position.rope_linear": ("RopeLinear",),
+    "position.rope_llama3": ("RopeLlama3",),
     "position.rope_ntk": ("RopeNtk",),
+    "position.rope_partial": ("RopePartial",),
     "position.rope_yarn": ("RopeYarn",),
     "position.sinusoidal": ("Sinusoidal",),
     "transformer": ("Model",),

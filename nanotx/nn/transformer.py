@@ -1,6 +1,6 @@
 """The model: embedding, blocks, final norm and head, from token ids to logits."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -215,21 +215,36 @@ def counted(most: int, what: str) -> Iterator[None]:
         hook.remove()
 
 
+def check_shared_position(position: Position, attentions: Sequence[Attention], dim: int) -> None:
+    """Raise ConfigError unless one position fits all attentions of a model of width `dim`."""
+    for attention in attentions:
+        attention.check_position(position)
+    if position.part == "none":
+        return
+    heads = {attention.heads for attention in attentions}
+    if len(heads) > 1:
+        raise ConfigError(f"model: blocks with heads {sorted(heads)} cannot share one position; give all as many.")
+    widths = {attention.width(dim) for attention in attentions}
+    if len(widths) > 1 and position.rotates:
+        raise ConfigError("model: heads of different widths cannot share one position; give all the same head_dim.")
+
+
 class Transformer(Exact):
     """The module of the model, from ids to logits. Casting it changes the dtype of weights, but not of constants."""
 
     def __init__(self, config: Model, vocab_size: int) -> None:
         super().__init__()
-        position, heads = config.position, {attention.heads for attention in config.attentions()} or {1}
-        if len(heads) > 1 and position.part != "none":
-            raise ConfigError(f"model: blocks with heads {sorted(heads)} cannot share one position; give all as many.")
-        for attention in config.attentions():
-            attention.check_position(position)
+        position, attentions = config.position, config.attentions()
+        check_shared_position(position, attentions, config.dim)
         self.config, self.vocab_size = config, vocab_size
         self.embedding = config.embedding.build(vocab_size, config.dim)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(block.build(config.dim) for block in config.pattern()[:: config.share])
-        self.position = position.build(config.dim, min(heads), config.context)
+        self.position = (
+            attentions[0].build_position(position, config.dim, config.context)
+            if attentions
+            else position.build(config.dim, 1, config.context)
+        )
         self.norm = config.norm.build(config.dim)
         self.undefined_ids: tuple[int, ...] = ()  # ids that the tokenizer does not define: `generate` never draws them
         self.activation_checkpointing = False  # recompute the blocks in the backward pass
@@ -352,9 +367,13 @@ class Transformer(Exact):
         """Floating-point operations per token in training; a multiplication and an addition count as two.
 
         Six for each weight of a matrix that the token uses, and 12 * dim * context for the two products of each
-        layer's attention, with the masked half; a shorter attention window replaces the context.
+        layer's attention, with the masked half; a shorter attention window replaces the context, and the width of all
+        heads together replaces dim where they have a width of their own.
         Source: Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B
         """
         maps = (self.config.share - 1) * used_weights(self.blocks) + used_weights(self)
-        windows = [attention.attention_window or self.context for attention in self.config.attentions()]
-        return 6 * maps + 12 * self.config.dim * sum(min(window, self.context) for window in windows)
+        attended = sum(
+            attention.width(self.config.dim) * min(attention.attention_window or self.context, self.context)
+            for attention in self.config.attentions()
+        )
+        return 6 * maps + 12 * attended

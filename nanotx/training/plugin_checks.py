@@ -13,6 +13,7 @@ from nanotx.config.registry import Slot, file_of, is_foreign
 from nanotx.config.schema import fields, without_none
 from nanotx.errors import shell_quoted
 from nanotx.nn.adapt import AdaptedLinear
+from nanotx.nn.attention.sdpa import Sdpa
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.loss import Head, LossModule
 from nanotx.nn.position import NO_POSITION, PositionalEncoding
@@ -99,14 +100,15 @@ def try_embedding(check: PartCheck, part: Any, model: Model) -> None:
 
 def try_position(check: PartCheck, part: Any, model: Model) -> None:
     """Try the methods of a position."""
-    heads = min((attention.heads for attention in model.attentions()), default=1)
-    position, time = part.build(model.dim, heads, model.context), min(TIME, model.context)
+    attention = model.attentions()[0] if model.attentions() else Sdpa(heads=1)
+    heads, time = attention.heads, min(TIME, model.context)
+    position = attention.build_position(part, model.dim, model.context)
     check.expect(
         isinstance(position, PositionalEncoding), f"build returned {describe_value(position)}", "a PositionalEncoding"
     )
     x, q, positions = (
         torch.randn(1, time, model.dim),
-        torch.randn(1, heads, time, model.dim // heads),
+        torch.randn(1, heads, time, attention.width(model.dim) // heads),
         torch.arange(time),
     )
     check_tensor(check, position.embed(x, positions), tuple(x.shape), "embed")

@@ -9,15 +9,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanotx.hub.huggingface.export import position_table
-from nanotx.hub.huggingface.layouts import LAYOUTS, POSITION_TABLE, SAME, Gpt2, Layout, Qwen3, their_weights
+from nanotx.hub.huggingface.layouts import (
+    LAYOUTS,
+    POSITION_TABLE,
+    SAME,
+    Gpt2,
+    GptNeoX,
+    Layout,
+    Llama,
+    Qwen3,
+    their_weights,
+)
 from nanotx.hub.huggingface.shape import Unfit, model_shape
 from nanotx.nn.attention.fused import Fused
 from nanotx.nn.attention.gqa import GroupedQuery
 from nanotx.nn.attention.linear import LinearKernel
 from nanotx.nn.attention.per_head import PerHead
 from nanotx.nn.attention.sdpa import Sdpa
+from nanotx.nn.attention.sliding_gqa import SlidingGroupedQuery
 from nanotx.nn.attention.sliding_window import SlidingWindow
 from nanotx.nn.block.parallel import Parallel
+from nanotx.nn.block.parallel_norms import ParallelNorms
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.block.token_shift import TokenShift
 from nanotx.nn.canonical import to_canonical
@@ -35,7 +47,9 @@ from nanotx.nn.position.learned import Learned
 from nanotx.nn.position.none import NoPosition
 from nanotx.nn.position.rope import Rope
 from nanotx.nn.position.rope_linear import RopeLinear
+from nanotx.nn.position.rope_llama3 import RopeLlama3
 from nanotx.nn.position.rope_ntk import RopeNtk
+from nanotx.nn.position.rope_partial import RopePartial
 from nanotx.nn.position.rope_yarn import RopeYarn
 from nanotx.nn.position.sinusoidal import Sinusoidal
 from nanotx.nn.transformer import Model, Transformer
@@ -97,14 +111,16 @@ widths = st.sampled_from([(1, 8), (2, 8), (3, 4), (4, 6), (6, 2)])
 
 
 @st.composite
-def attentions(draw, parts, *, biases=("bias", "out_bias"), qk_norm=False):
+def attentions(draw, parts, *, biases=("bias", "out_bias"), qk_norm=False, own_width=True):
     heads, _ = size = draw(widths)
     part = draw(st.sampled_from(parts))
     fields = {name: draw(st.booleans()) for name in biases}
-    if part is GroupedQuery:
+    if part in (GroupedQuery, SlidingGroupedQuery):
         fields["kv_heads"] = draw(st.sampled_from([n for n in range(1, heads + 1) if heads % n == 0]))
-    if part is SlidingWindow:
+    if part in (SlidingWindow, SlidingGroupedQuery):
         fields["window"] = draw(st.integers(1, 8))
+    if own_width:
+        fields["head_dim"] = draw(st.sampled_from([None, 2, 6, 10]))
     return part(heads=heads, qk_norm=qk_norm, **fields), size[0] * size[1]
 
 
@@ -115,28 +131,31 @@ def models(draw, kind: str):
     position = draw(
         st.sampled_from([Rope(), Rope(theta=500.0), RopeLinear(factor=3.0), RopeNtk(theta=100.0, factor=2.5)])
     )
-    dense = (Fused, Sdpa, PerHead, GroupedQuery)
+    llama3 = RopeLlama3(theta=draw(st.sampled_from([10.0, 1e4])), original=draw(st.sampled_from([1, 5, 700])))
+    dense, windows = (Fused, Sdpa, PerHead, GroupedQuery), (SlidingWindow, SlidingGroupedQuery)
     blocks = (PreNorm,)
     ffn_bias = draw(st.booleans())
     ffns = [SwiGlu(bias=ffn_bias), GeGlu(bias=ffn_bias, hidden_dim=12), Relu2(bias=ffn_bias)]
     if kind in ("GPT2LMHeadModel", "GPTNeoXForCausalLM"):
         norm = LayerNorm(eps=draw(st.sampled_from([1e-5, 1e-3])), bias=draw(st.booleans()))
-        attention, dim = draw(attentions((Fused, Sdpa, PerHead)))
+        attention, dim = draw(attentions((Fused, Sdpa, PerHead), own_width=False))
         ffns = [Mlp(bias=ffn_bias), Mlp(activation="relu", bias=ffn_bias, hidden_dim=10), Relu2(bias=ffn_bias)]
         ffns.append(Mlp(activation="gelu_tanh", bias=ffn_bias))
         if kind == "GPT2LMHeadModel":
             position = draw(st.sampled_from([Learned(), NoPosition(), *([] if dim % 2 else [Sinusoidal(theta=50.0)])]))
         else:
-            blocks = (PreNorm, Parallel)
+            blocks = (PreNorm, Parallel, ParallelNorms)
+            partial = RopePartial(theta=draw(st.sampled_from([9.0, 1e4])), fraction=draw(st.floats(1 / 64, 1)))
+            position = draw(st.sampled_from([position, partial]))
     elif kind == "MistralForCausalLM":
-        attention, dim = draw(attentions((SlidingWindow,), biases=()))
+        attention, dim = draw(attentions(windows, biases=()))
         ffns = [SwiGlu(), GeGlu(), Relu2()]
     elif kind == "Qwen3ForCausalLM":
         norm = RmsNorm()
-        attention, dim = draw(attentions((*dense, SlidingWindow), qk_norm=True))
+        attention, dim = draw(attentions((*dense, *windows), qk_norm=True))
         ffns = [SwiGlu(), GeGlu(), Relu2()]
     elif kind == "Qwen2ForCausalLM":
-        attention, dim = draw(attentions((*dense, SlidingWindow), biases=("bias",)))
+        attention, dim = draw(attentions((*dense, *windows), biases=("bias",)))
         ffns = [SwiGlu(), GeGlu(), Relu2()]
     else:
         attention, dim = draw(attentions(dense))
@@ -144,9 +163,12 @@ def models(draw, kind: str):
             ffns = [Mlp(bias=ffn_bias), Mlp(activation="relu", bias=ffn_bias), Relu2(bias=ffn_bias)]
     block = draw(st.sampled_from(blocks))(attention=attention, ffn=draw(st.sampled_from(ffns)), norm=norm)
     pattern = (block,)
-    if isinstance(attention, SlidingWindow) and kind.startswith("Qwen") and draw(st.booleans()):
-        whole = Sdpa(heads=attention.heads, bias=attention.bias, out_bias=attention.out_bias, qk_norm=attention.qk_norm)
+    if isinstance(attention, windows) and kind.startswith("Qwen") and draw(st.booleans()):
+        fields = {name: getattr(attention, name) for name in ("heads", "head_dim", "bias", "out_bias", "qk_norm")}
+        whole = GroupedQuery(kv_heads=attention.kv_heads, **fields)
         pattern = (block, dataclasses.replace(block, attention=whole))
+    if isinstance(position, Rope | RopeLinear | RopeNtk) and draw(st.integers(0, 3)) == 0:
+        position = llama3
     return Model(
         dim=dim,
         layers=2 * draw(st.integers(1, 2)),
@@ -208,6 +230,17 @@ GPT2 = Model(
 QWEN3 = Model(dim=16, layers=2, context=8, block=PreNorm(attention=Sdpa(heads=2, qk_norm=True), ffn=Relu2()))
 
 
+LLAMA3 = Model(dim=16, layers=2, context=8, position=RopeLlama3(theta=10.0, original=12), block=PreNorm(ffn=SwiGlu()))
+NEOX = Model(
+    dim=16,
+    layers=2,
+    context=8,
+    position=RopePartial(theta=10.0, fraction=0.5),
+    norm=LayerNorm(),
+    block=ParallelNorms(attention=Sdpa(heads=2, bias=True), ffn=Mlp(bias=True), norm=LayerNorm()),
+)
+
+
 class TanhGelu(Gpt2):
     def other_config(self, shape):
         return super().other_config(shape) | {"activation_function": "gelu_new"}
@@ -241,6 +274,27 @@ class Interleaved(Qwen3):
         ]
 
 
+class OtherBounds(Llama):
+    def other_config(self, shape):
+        config = super().other_config(shape)
+        return config | {"rope_parameters": config["rope_parameters"] | {"high_freq_factor": 8.0}}
+
+
+class WholeHeads(GptNeoX):
+    def other_config(self, shape):
+        config = super().other_config(shape)
+        return config | {"rope_parameters": config["rope_parameters"] | {"partial_rotary_factor": 1.0}}
+
+
+class NormsSwapped(GptNeoX):
+    def entries(self, shape):
+        swap = {"attention_norm": "ffn_norm", "ffn_norm": "attention_norm"}
+        return [
+            dataclasses.replace(e, ours=".".join(swap.get(name, name) for name in e.ours.split(".")))
+            for e in super().entries(shape)
+        ]
+
+
 class GateNotSquared(Qwen3):
     def other_config(self, shape):
         return super().other_config(shape) | {"hidden_act": "silu"}
@@ -255,11 +309,22 @@ class GateNotSquared(Qwen3):
         (GPT2, BiasOfAnotherLayer),
         (QWEN3, Interleaved),
         (QWEN3, GateNotSquared),
+        (LLAMA3, OtherBounds),
+        (NEOX, WholeHeads),
+        (NEOX, NormsSwapped),
     ],
 )
 def test_wrong_layouts_are_noticed(config, layout):
     model = trained(config, vocab_size=11, seed=3)
     assert error(model, exported(model, layout())) > 10
+
+
+def test_original_length_is_that_of_the_part():
+    config, layout = dataclasses.replace(LLAMA3, position=RopeLlama3()), BY_NAME["LlamaForCausalLM"]
+    model = trained(config, vocab_size=11, seed=3)
+    shape = model_shape(config, 11, to_canonical(model, dict(model.state_dict())))
+    assert shape.position.original == 1  # the context of 8 over a factor of 8
+    assert error(model, exported(model, layout)) < 1
 
 
 @pytest.mark.parametrize(
@@ -270,6 +335,7 @@ def test_wrong_layouts_are_noticed(config, layout):
         ({"softcap": 30.0}, "model.softcap"),
         ({"position": RopeYarn()}, "position rope_yarn"),
         ({"position": Alibi()}, "position alibi"),
+        ({"position": RopeLlama3(factor=3.0)}, "position rope_llama3: .* no whole number of tokens"),
         ({"block": TokenShift()}, "block token_shift"),
         ({"block": PreNorm(attention=LinearKernel())}, "attention linear"),
         ({"block": PreNorm(ffn=MixtureOfExperts())}, "ffn moe"),

@@ -21,6 +21,7 @@ from nanotx.nn.transformer import Model
 
 IDS = torch.randint(0, 11, (2, 7), generator=torch.Generator().manual_seed(3))
 SMALL = {"gqa": {"kv_heads": 2}, "sliding_window": {"window": 3, "block": 2}, "online_softmax": {"block": 2}}
+SMALL |= {"sliding_gqa": {"window": 3, "block": 2}}
 SMALL |= {"blockwise": {"block": 3}}
 
 

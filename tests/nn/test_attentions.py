@@ -85,10 +85,11 @@ def small_fields(name, draw):
         "blockwise": ["block"],
         "online_softmax": ["block"],
         "sliding_window": ["window", "block"],
+        "sliding_gqa": ["window", "block"],
         "linear": ["chunk"],
     }
     fields = {field: draw(small) for field in own.get(name, [])}
-    return fields | ({"kv_heads": draw(st.sampled_from([1, 2, 4]))} if name == "gqa" else {})
+    return fields | ({"kv_heads": draw(st.sampled_from([1, 2, 4]))} if name in ("gqa", "sliding_gqa") else {})
 
 
 def cuts(data, time):
@@ -136,12 +137,12 @@ def by_features(h, t, q, keys):
     return [product / sum(products) for product in products]
 
 
-@pytest.mark.parametrize("name", ["blockwise", "online_softmax", "gqa", "sliding_window"])
+@pytest.mark.parametrize("name", ["blockwise", "online_softmax", "gqa", "sliding_window", "sliding_gqa"])
 @given(**short, data=st.data(), heads=st.sampled_from([1, 2, 4]), biased=st.booleans())
 def test_softmax_attention_is_its_definition_computed_by_hand(name, batch, time, seed, data, heads, biased):
     fields = small_fields(name, data.draw)
-    kv_heads = data.draw(st.sampled_from([n for n in (1, 2, 4) if heads % n == 0])) if name == "gqa" else heads
-    fields |= {"kv_heads": kv_heads} if name == "gqa" else {}
+    kv_heads = data.draw(st.sampled_from([n for n in (1, 2, 4) if heads % n == 0])) if "gqa" in name else heads
+    fields |= {"kv_heads": kv_heads} if "gqa" in name else {}
     layer, x = attention(name, seed, heads=heads, **fields).double(), stream(batch, time, seed).double()
     place = position("table", heads) if biased else NO_POSITION
     want = by_hand(layer, x, heads, kv_heads, softly(heads, fields.get("window"), place.table if biased else None))
@@ -354,7 +355,9 @@ def test_bfloat16_trains_without_the_slow_gradient_of_pytorchs_kernel_on_texts_t
     assert torch.allclose(trained.float(), untrained.float(), atol=2e-2)
 
 
-@pytest.mark.parametrize("name", ["blockwise", "online_softmax", "sliding_window", "gqa", "fused", "sdpa"])
+@pytest.mark.parametrize(
+    "name", ["blockwise", "online_softmax", "sliding_window", "sliding_gqa", "gqa", "fused", "sdpa"]
+)
 def test_dropout_drops_weights_after_the_softmax_and_keeps_their_sum_in_the_mean(name):
     layer = attention(name, dropout=0.5).train()
     ones = torch.ones(64, 4, 6, 6)

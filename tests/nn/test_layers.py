@@ -53,7 +53,9 @@ def test_dropout_on_the_weights_changes_training_and_nothing_else(name):
     assert not torch.allclose(layer.train()(x), layer(x))
 
 
-@pytest.mark.parametrize("name", sorted(Attention.shipped() - {"gqa"}))  # 5 heads cannot share 2 kv_heads
+@pytest.mark.parametrize(
+    "name", sorted(Attention.shipped() - {"gqa", "sliding_gqa"})
+)  # 5 heads cannot share 2 kv_heads
 def test_heads_that_do_not_divide_the_width_are_refused_with_those_that_do(name):
     with pytest.raises(ConfigError, match=rf"{name}: heads=5 do not divide dim=24; try heads from \[1, 2, 3, 4, 6"):
         Attention.find(name)(heads=5).build(24)

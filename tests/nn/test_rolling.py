@@ -11,7 +11,8 @@ from nanotx.nn.block import Block
 from nanotx.nn.position import Position
 from nanotx.nn.transformer import Model
 
-RELATIVE = {"alibi", "none", "rope", "rope_linear", "rope_ntk", "rope_yarn"}
+ROPES = {"rope", "rope_linear", "rope_llama3", "rope_ntk", "rope_partial", "rope_yarn"}
+RELATIVE = {"alibi", "none", *ROPES}
 
 
 def model(position, context):

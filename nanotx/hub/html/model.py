@@ -103,6 +103,11 @@ def described_block(block: Any) -> Values:
     check_part("attention", attention, attention.part)
     check_part("ffn", ffn, ffn.part)
     assert isinstance(attention, MultiHead)
+    if attention.head_dim is not None:
+        raise ConfigError(
+            f"html: the page cannot compute heads of their own width (head_dim={attention.head_dim}); hand the run on "
+            "with nanotx pack."
+        )
     activation = ffn.activation if isinstance(ffn, Mlp) else "relu2" if isinstance(ffn, Relu2) else GATES[ffn.part]
     return {
         "norm": described_norm(block.norm),

@@ -8,6 +8,7 @@ from nanotx.errors import ConfigError, TokenizerError
 from nanotx.hub.huggingface.importing import import_model
 from nanotx.hub.huggingface.proof import Proof, prove
 from nanotx.hub.huggingface.tensor_files import INDEX, WHOLE
+from nanotx.hub.nanogpt import checkpoint_of, import_nanogpt
 from nanotx.hub.pack_writer import check_target, write_pack
 from nanotx.recipe import Recipe, Train
 from nanotx.runs.load import LoadedRun
@@ -27,15 +28,18 @@ class ImportedRun:
     proof: Proof | None  # None where it was not asked for, or transformers is not installed
 
 
-def import_run(folder: Path, target: Path, overwrite: bool = False, proven: bool = True) -> ImportedRun:
+def import_run(
+    folder: Path, target: Path, overwrite: bool = False, proven: bool = True, tokenizer: Path | None = None
+) -> ImportedRun:
     """Read a folder of the Hugging Face world, and write it as a pack.
 
     Args:
-        folder: with `config.json`, safetensors and a tokenizer.
+        folder: with `config.json`, safetensors and a tokenizer; or a checkpoint of nanoGPT, or its folder.
         target: folder or zip file of the pack.
         overwrite: replace a pack that is there already.
         proven: compare the result with the folder as transformers opens it, where that is installed, before the pack is
             written.
+        tokenizer: of a checkpoint of nanoGPT; see `import_nanogpt`.
 
     Raises:
         ConfigError: its class or a key of its config is not known, or something is at `target` already.
@@ -43,9 +47,16 @@ def import_run(folder: Path, target: Path, overwrite: bool = False, proven: bool
         RunError: the folder cannot be read, or the result differs from it.
     """
     check_target(target, overwrite)
-    check_folder(folder)
-    codec, notes = read_codec(folder)
-    imported = import_model(folder, codec.vocab_size)
+    checkpoint = checkpoint_of(folder)
+    if checkpoint is not None:
+        imported, codec, notes = import_nanogpt(checkpoint, tokenizer)
+        proven = False  # nothing to compare it with
+    else:
+        if tokenizer is not None:
+            raise ConfigError(f"--tokenizer: means nothing for {folder}, which has its own; leave it out.")
+        check_folder(folder)
+        codec, notes = read_codec(folder)
+        imported = import_model(folder, codec.vocab_size)
     model = imported.model
     model.undefined_ids = codec.undefined_ids
     recipe = Recipe(

@@ -1,5 +1,6 @@
 """Read a folder of the Hugging Face world as a model of ours; transformers is not needed."""
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -7,16 +8,18 @@ import torch
 from einops import rearrange
 
 from nanotx.errors import RunError
-from nanotx.hub.huggingface.layouts import SAME, Entry, Layout, Llama, their_weight
+from nanotx.hub.huggingface.layouts import SAME, Entry, Layout, Llama, rotated_fraction, their_weight
 from nanotx.hub.huggingface.reading import read_config
 from nanotx.hub.huggingface.shape import FfnShape, ModelShape, NormShape, Weights
-from nanotx.hub.huggingface.tensor_files import TensorFiles
+from nanotx.hub.huggingface.tensor_files import Tensors, open_tensors, some
 from nanotx.nn.attention import Attention
 from nanotx.nn.attention.gqa import GroupedQuery
 from nanotx.nn.attention.sdpa import Sdpa
+from nanotx.nn.attention.sliding_gqa import SlidingGroupedQuery
 from nanotx.nn.attention.sliding_window import SlidingWindow
 from nanotx.nn.block import Block
 from nanotx.nn.block.parallel import Parallel
+from nanotx.nn.block.parallel_norms import ParallelNorms
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.ffn import Ffn
 from nanotx.nn.ffn.geglu import GeGlu
@@ -30,13 +33,15 @@ from nanotx.nn.position import Position
 from nanotx.nn.position.learned import Learned
 from nanotx.nn.position.rope import Rope
 from nanotx.nn.position.rope_linear import RopeLinear
+from nanotx.nn.position.rope_llama3 import RopeLlama3
+from nanotx.nn.position.rope_partial import RopePartial
 from nanotx.nn.transformer import Model, Transformer
 
 BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias")
 """Ends of the names of constants that older versions saved beside the weights."""
 
-LISTED = 8
-"""The most names in a message."""
+NUMBER = re.compile(r"(?<=\.)(\d+)(?=\.)", re.ASCII)
+"""The number of a layer in the name of a tensor."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,7 +65,19 @@ def import_model(folder: Path, vocab_size: int) -> Imported:
         RunError: weights are missing, unknown, misshapen, not finite, or in no file that is read; all are listed.
     """
     layout, shape = read_config(folder)
-    files = TensorFiles(folder)
+    return fitted_model(folder, layout, shape, open_tensors(folder), vocab_size)
+
+
+def fitted_model(folder: Path, layout: Layout, shape: ModelShape, files: Tensors, vocab_size: int) -> Imported:
+    """Return a model of a shape with the weights of files; see `import_model`.
+
+    Args:
+        folder: that is named in errors.
+        layout: where each weight is.
+        shape: of the model.
+        files: the weights.
+        vocab_size: number of ids of its tokenizer.
+    """
     names = their_names(layout, shape, files)
     shape, notes = settled(layout, shape, files, names)
     if shape.vocab_size < vocab_size:
@@ -94,7 +111,7 @@ def with_weights(config: Model, vocab_size: int, weights: Weights) -> Transforme
 # What a folder holds.
 
 
-def their_names(layout: Layout, shape: ModelShape, files: TensorFiles) -> dict[str, str]:
+def their_names(layout: Layout, shape: ModelShape, files: Tensors) -> dict[str, str]:
     """Return the name in the files of each tensor's full name: those of GPT-2 on the Hub lack the model's prefix."""
     prefix = layout.entries(shape)[0].theirs.partition(".")[0] + "."
     if any(name.startswith(prefix) for name in files.names):
@@ -102,9 +119,7 @@ def their_names(layout: Layout, shape: ModelShape, files: TensorFiles) -> dict[s
     return {name if name.endswith("lm_head.weight") else prefix + name: name for name in files.names}
 
 
-def settled(
-    layout: Layout, shape: ModelShape, files: TensorFiles, names: dict[str, str]
-) -> tuple[ModelShape, list[str]]:
+def settled(layout: Layout, shape: ModelShape, files: Tensors, names: dict[str, str]) -> tuple[ModelShape, list[str]]:
     """Return the shape where the weights decide it, and what should be known.
 
     Raises:
@@ -124,7 +139,19 @@ def settled(
             shape, layer=replace(shape.layer, ffn=replace(shape.layer.ffn, gated=False, activation="relu2"))
         )
         notes.append("gate and up are one weight, so the ffn is a squared ReLU")
+    if shape.layer.block == "parallel_norms" and has_one_norm(files, names):
+        shape = replace(shape, layer=replace(shape.layer, block="parallel"))
+        notes.append("the two norms of each layer are equal, so its branches read one norm")
     return shape, notes
+
+
+def has_one_norm(files: Tensors, names: dict[str, str]) -> bool:
+    """Return whether the two norms of each layer of a GPT-NeoX are equal."""
+    second = "post_attention_layernorm"
+    pairs = [(name, name.replace(second, "input_layernorm")) for name in names if f".{second}." in name]
+    return all(
+        first in names and torch.equal(files.read(names[first]), files.read(names[name])) for name, first in pairs
+    )
 
 
 def head_names(layout: Layout) -> tuple[str, str]:
@@ -134,26 +161,48 @@ def head_names(layout: Layout) -> tuple[str, str]:
     return ("transformer.wte", "lm_head") if layout.model_type == "gpt2" else ("gpt_neox.embed_in", "embed_out")
 
 
-def check_tensors(folder: Path, entries: list[Entry], ours: Weights, files: TensorFiles, names: dict[str, str]) -> None:
+def check_tensors(folder: Path, entries: list[Entry], ours: Weights, files: Tensors, names: dict[str, str]) -> None:
     """Raise RunError if a tensor is missing, unknown, of another shape, or not of floating point numbers; list all."""
     wanted = {entry.theirs: tuple(their_weight(entry, ours).shape) for entry in entries}
     known = wanted.keys() | {"lm_head.weight", "embed_out.weight"}
-    faults = [f"{name} is missing" for name in sorted(wanted.keys() - names.keys())]
-    faults += [f"{name} is not of this model" for name in sorted(names.keys() - known) if not name.endswith(BUFFERS)]
+    wrong = [(name, "is missing") for name in sorted(wanted.keys() - names.keys())]
+    wrong += [(name, "is not of this model") for name in sorted(names.keys() - known) if not name.endswith(BUFFERS)]
     for name in sorted(wanted.keys() & names.keys()):
         if (shape := files.shape(names[name])) != wanted[name]:
-            faults.append(f"{name} has the shape {shape}, and the config asks for {wanted[name]}")
+            wrong.append((name, f"has the shape {shape}, and the config asks for {wanted[name]}"))
         elif not files.is_float(names[name]):
-            faults.append(f"{name} is of whole numbers, or of a type that is not read")
+            wrong.append((name, "is of whole numbers, or of a type that is not read"))
+    faults = by_layer(wrong)
     if faults:
-        more = f"; and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
-        raise RunError(f"{folder}: the weights do not fit config.json: {'; '.join(faults[:LISTED])}{more}.")
+        raise RunError(f"{folder}: the weights do not fit config.json: {some(faults)}.")
+
+
+def by_layer(faults: list[tuple[str, str]]) -> list[str]:
+    """Return faults of tensors as text; those that differ in the number of a layer alone are one."""
+    layers: dict[tuple[str, ...], list[str]] = {}
+    for name, fault in faults:
+        before, number, after = (*NUMBER.split(name, maxsplit=1), "", "")[:3]
+        layers.setdefault((before, after, fault), []).append(number)
+    return [f"{before}{spans(numbers)}{after} {fault}" for (before, after, fault), numbers in layers.items()]
+
+
+def spans(numbers: list[str]) -> str:
+    """Return numbers as text, where several follow one another the first and the last: {0-3,7}."""
+    if len(numbers) == 1:
+        return numbers[0]
+    spans = list[list[int]]()
+    for number in sorted(map(int, numbers)):
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1][1:] = [number]
+        else:
+            spans.append([number])
+    return f"{{{','.join('-'.join(map(str, span)) for span in spans)}}}"
 
 
 # From theirs to ours.
 
 
-def our_weights(entries: list[Entry], shapes: Weights, files: TensorFiles, names: dict[str, str]) -> Weights:
+def our_weights(entries: list[Entry], shapes: Weights, files: Tensors, names: dict[str, str]) -> Weights:
     """Return the weights in our layout; of theirs, one at a time is in memory."""
     weights = {name: torch.empty(tensor.shape) for name, tensor in shapes.items()}
     for entry in entries:
@@ -191,21 +240,28 @@ def period(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
 def block_config(shape: ModelShape, window: int | None) -> Block:
     """Return the config of a layer."""
     layer = shape.layer
-    part = Parallel if layer.block == "parallel" else PreNorm
-    return part(attention=attention_config(shape, window), ffn=ffn_config(shape), norm=norm_config(layer.norm))
+    attention, ffn, norm = attention_config(shape, window), ffn_config(shape), norm_config(layer.norm)
+    if layer.block == "parallel":
+        return Parallel(attention=attention, ffn=ffn, norm=norm)
+    if layer.block == "parallel_norms":
+        return ParallelNorms(attention=attention, ffn=ffn, norm=norm)
+    return PreNorm(attention=attention, ffn=ffn, norm=norm)
 
 
 def attention_config(shape: ModelShape, window: int | None) -> Attention:
-    """Return the config of an attention.
-
-    Raises:
-        RunError: it is grouped and within a window, for which there is no part.
-    """
-    layer, inside = shape.layer, window is not None and window < shape.context
-    if inside and layer.kv_heads != layer.heads:
-        raise RunError("config.json: sliding_window: no part of nanotx has grouped queries within a window.")
-    plain = Sdpa(heads=layer.heads, bias=layer.qkv_bias, out_bias=layer.out_bias, qk_norm=layer.qk_norm)
-    if layer.kv_heads != layer.heads:
+    """Return the config of an attention."""
+    layer = shape.layer
+    plain = Sdpa(
+        heads=layer.heads,
+        head_dim=None if layer.width == shape.dim else layer.head_width,
+        bias=layer.qkv_bias,
+        out_bias=layer.out_bias,
+        qk_norm=layer.qk_norm,
+    )
+    grouped = layer.kv_heads != layer.heads
+    if window is not None and grouped:
+        return SlidingGroupedQuery(kv_heads=layer.kv_heads, window=window, **vars(plain))
+    if grouped:
         return GroupedQuery(kv_heads=layer.kv_heads, **vars(plain))
     return SlidingWindow(window=window, **vars(plain)) if window is not None else plain
 
@@ -217,8 +273,7 @@ def ffn_config(shape: ModelShape) -> Ffn:
         return (SwiGlu if ffn.activation == "silu" else GeGlu)(hidden_dim=width, bias=ffn.bias)
     if ffn.activation == "relu2":
         return Relu2(hidden_dim=width, bias=ffn.bias)
-    if ffn.activation == "silu":
-        raise RunError("config.json: hidden_act: an ffn without a gate has relu, gelu or relu2 in nanotx, not silu.")
+    assert ffn.activation != "silu"
     return Mlp(hidden_dim=width, activation=ffn.activation, bias=ffn.bias)
 
 
@@ -232,6 +287,10 @@ def position_config(shape: ModelShape) -> Position:
     position = shape.position
     if position.kind == "table":
         return Learned()
-    if position.factor == 1:
-        return Rope(theta=position.theta)
-    return RopeLinear(theta=position.theta, factor=position.factor)
+    if position.rotated is not None:
+        return RopePartial(theta=position.theta, fraction=rotated_fraction(shape))
+    if position.scaling == "llama3":
+        return RopeLlama3(theta=position.theta, factor=position.factor, original=position.original)
+    if position.scaling == "linear":
+        return RopeLinear(theta=position.theta, factor=position.factor)
+    return Rope(theta=position.theta)

@@ -7,6 +7,7 @@ feed-forwards, a squared ReLU is written as relu(x W) * (x W), with W stored twi
 Source: the modules `modeling_*.py` and `configuration_*.py` of transformers 5, https://github.com/huggingface/transformers
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ from einops import rearrange
 from torch import Tensor
 
 from nanotx.hub.huggingface.shape import QK_NORM_EPS, ModelShape, Weights
+from nanotx.nn.position.rope_llama3 import FAST, SLOW
 
 Config = dict[str, Any]
 CONTIGUOUS = torch.contiguous_format
@@ -50,6 +52,8 @@ class Layout(ABC):
     model_type: ClassVar[str]
     norm_kind: ClassVar[str]
     position_kind: ClassVar[str]
+    rotates_part: ClassVar[bool] = False  # whether rope may leave channels of a head alone
+    head_dim: ClassVar[bool] = False  # whether heads may have a width of their own
 
     def misfits(self, shape: ModelShape) -> list[str]:
         """Return why the class does not compute a model of this shape; nothing if it does."""
@@ -61,6 +65,10 @@ class Layout(ABC):
         if shape.position.kind != self.position_kind:
             kinds = {"table": "learned positions", "rope": "rope"}
             reasons.append(f"it has {kinds[self.position_kind]}")
+        if shape.position.rotated and not self.rotates_part:
+            reasons.append("it rotates whole heads")
+        if shape.layer.width != shape.dim and not self.head_dim:
+            reasons.append("its heads divide the width of the stream among them")
         return reasons + self.other_misfits(shape)
 
     @abstractmethod
@@ -152,6 +160,7 @@ class GptNeoX(Layout):
     model_type = "gpt_neox"
     norm_kind = "layernorm"
     position_kind = "rope"
+    rotates_part = True
 
     def other_misfits(self, shape: ModelShape) -> list[str]:
         return plain_misfits(shape)
@@ -166,11 +175,11 @@ class GptNeoX(Layout):
             "hidden_act": activation(shape),
             "layer_norm_eps": shape.norm.eps,
             "attention_bias": True,
-            "use_parallel_residual": shape.layer.block == "parallel",
+            "use_parallel_residual": shape.layer.block != "prenorm",
             "attention_dropout": 0.0,
             "hidden_dropout": 0.0,
-            **rope(shape, partial_rotary_factor=1.0),
-            "rotary_pct": 1.0,
+            **rope(shape, partial_rotary_factor=rotated_fraction(shape)),
+            "rotary_pct": rotated_fraction(shape),
         }
 
     def entries(self, shape: ModelShape) -> list[Entry]:
@@ -198,6 +207,7 @@ class Llama(Layout):
     model_type = "llama"
     norm_kind = "rmsnorm"
     position_kind = "rope"
+    head_dim = True
     gate: ClassVar[bool] = True
     windows: ClassVar[str] = ""  # "one" for one window in all layers, "any" for one or none in each
     qk_norm: ClassVar[bool] = False
@@ -240,7 +250,7 @@ class Llama(Layout):
             "num_hidden_layers": shape.layers,
             "num_attention_heads": layer.heads,
             "num_key_value_heads": layer.kv_heads,
-            "head_dim": shape.dim // layer.heads,
+            "head_dim": layer.head_width,
             "hidden_act": "relu" if self.gate and layer.ffn.activation == "relu2" else activation(shape),
             "max_position_embeddings": shape.context,
             "rms_norm_eps": shape.norm.eps,
@@ -274,8 +284,8 @@ class Llama(Layout):
 
     def attention_entries(self, shape: ModelShape, theirs: str, ours: str) -> list[Entry]:
         """Return the weights of an attention: ours has the rows of q, k and v in one."""
-        layer, width = shape.layer, shape.dim // shape.layer.heads
-        queries, keys = layer.heads * width, layer.kv_heads * width
+        layer = shape.layer
+        queries, keys = layer.width, layer.kv_heads * layer.head_width
         rows = {"q": (0, queries), "k": (queries, keys), "v": (queries + keys, keys)}
         biased = self.has_attention_bias(shape)
         entries = [
@@ -377,13 +387,26 @@ def activation(shape: ModelShape) -> str:
 
 def rope(shape: ModelShape, **more: float) -> Config:
     """Return the keys about rope, as version 5 and as earlier versions read them."""
-    base: Config = {"rope_type": "default", "rope_theta": shape.position.theta} | more
-    if shape.position.factor == 1.0:
-        return {"rope_theta": shape.position.theta, "rope_parameters": base}
-    return {
-        "rope_theta": shape.position.theta,
-        "rope_parameters": base | {"rope_type": "linear", "factor": shape.position.factor},
-    }
+    position = shape.position
+    parameters: Config = {"rope_type": "default", "rope_theta": position.theta} | more
+    if position.scaling != "none":
+        parameters |= {"rope_type": position.scaling, "factor": position.factor}
+    if position.scaling == "llama3":
+        parameters |= {
+            "low_freq_factor": SLOW,
+            "high_freq_factor": FAST,
+            "original_max_position_embeddings": position.original,
+        }
+    return {"rope_theta": position.theta, "rope_parameters": parameters}
+
+
+def rotated_fraction(shape: ModelShape) -> float:
+    """Return the fraction of a head that is rotated; the class, which cuts to whole channels, counts as many by it."""
+    rotated, width = shape.position.rotated, shape.layer.head_width
+    if rotated is None:
+        return 1.0
+    fraction = rotated / width
+    return fraction if int(width * fraction) == rotated else math.nextafter(fraction, 1)
 
 
 def with_bias(theirs: str, ours: str, form: tuple[str, str] = SAME) -> list[Entry]:

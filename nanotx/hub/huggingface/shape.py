@@ -9,9 +9,11 @@ from nanotx.errors import ConfigError
 from nanotx.nn.attention import Attention
 from nanotx.nn.attention.base import SOFTMAX, MultiHead
 from nanotx.nn.attention.gqa import GroupedQuery
+from nanotx.nn.attention.sliding_gqa import SlidingGroupedQuery
 from nanotx.nn.attention.sliding_window import SlidingWindow
 from nanotx.nn.block import Block
 from nanotx.nn.block.parallel import Parallel
+from nanotx.nn.block.parallel_norms import ParallelNorms
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.ffn import Ffn
 from nanotx.nn.ffn.geglu import GeGlu
@@ -25,11 +27,14 @@ from nanotx.nn.position.learned import Learned
 from nanotx.nn.position.none import NoPosition
 from nanotx.nn.position.rope import Rope
 from nanotx.nn.position.rope_linear import RopeLinear
+from nanotx.nn.position.rope_llama3 import RopeLlama3
 from nanotx.nn.position.rope_ntk import RopeNtk
+from nanotx.nn.position.rope_partial import RopePartial
 from nanotx.nn.position.sinusoidal import Sinusoidal
 from nanotx.nn.transformer import Model
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "relu2"]
+BlockKind = Literal["prenorm", "parallel", "parallel_norms"]
 Weights = dict[str, Tensor]
 """Weights by name, in the canonical layout."""
 
@@ -52,7 +57,10 @@ class PositionShape:
 
     kind: Literal["table", "rope"]
     theta: float = 10_000.0  # base of the frequencies of rope
-    factor: float = 1.0  # by which rope divides positions
+    scaling: Literal["none", "linear", "llama3"] = "none"  # of the frequencies of rope
+    factor: float = 1.0  # by which they are divided, all of them or the slow ones
+    original: int = 0  # context of the first training, where the scaling asks for it
+    rotated: int | None = None  # channels of a head that rope rotates; None for all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +76,20 @@ class FfnShape:
 class LayerShape:
     """A layer: all layers of a model that other libraries know are alike, but for their windows."""
 
-    block: Literal["prenorm", "parallel"]
+    block: BlockKind
     norm: NormShape
     heads: int
     kv_heads: int
+    head_width: int
     qkv_bias: bool
     out_bias: bool
     qk_norm: bool
     ffn: FfnShape
+
+    @property
+    def width(self) -> int:
+        """Width of all heads together."""
+        return self.heads * self.head_width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +137,7 @@ def model_shape(config: Model, vocab_size: int, weights: Weights) -> ModelShape:
         reasons.append(f"model.adapt {config.adapt.part}: an adapter beside the weights; merge it first: nanotx merge")
     if config.softcap:
         reasons.append("model.softcap: the classes that cap logits differ in other ways")
-    layers = [layer_shape(block, reasons) for block in config.pattern()]
+    layers = [layer_shape(block, config.dim, reasons) for block in config.pattern()]
     if len(set(layers)) > 1:
         reasons.append("model.blocks: layers may differ in their windows alone")
     position = position_shape(config, reasons)
@@ -146,10 +160,10 @@ def model_shape(config: Model, vocab_size: int, weights: Weights) -> ModelShape:
     )
 
 
-def layer_shape(block: Block, reasons: list[str]) -> LayerShape | None:
+def layer_shape(block: Block, dim: int, reasons: list[str]) -> LayerShape | None:
     """Return the shape of a layer; None, with reasons added, where no library knows it."""
-    if not isinstance(block, PreNorm | Parallel):
-        reasons.append(f"block {block.part}: only prenorm and parallel have classes")
+    if not isinstance(block, PreNorm | Parallel | ParallelNorms):
+        reasons.append(f"block {block.part}: only prenorm, parallel and parallel_norms have classes")
         return None
     attention = attention_of(block.attention, reasons)
     norm = norm_shape(block.norm, "block.norm", reasons)
@@ -157,10 +171,15 @@ def layer_shape(block: Block, reasons: list[str]) -> LayerShape | None:
     if attention is None or norm is None or ffn is None:
         return None
     return LayerShape(
-        block="parallel" if isinstance(block, Parallel) else "prenorm",
+        block="prenorm"
+        if isinstance(block, PreNorm)
+        else "parallel"
+        if isinstance(block, Parallel)
+        else "parallel_norms",
         norm=norm,
         heads=attention.heads,
         kv_heads=attention.kv_heads,
+        head_width=attention.head_width(dim),
         qkv_bias=attention.bias,
         out_bias=attention.out_bias,
         qk_norm=attention.qk_norm,
@@ -170,7 +189,9 @@ def layer_shape(block: Block, reasons: list[str]) -> LayerShape | None:
 
 def attention_of(attention: Attention, reasons: list[str]) -> MultiHead | None:
     """Return an attention that is softmax(Q K^T / sqrt(k)) V, all of it, in groups or in a window."""
-    known = isinstance(attention, GroupedQuery | SlidingWindow) or attention.equivalent_to == SOFTMAX
+    known = (
+        isinstance(attention, GroupedQuery | SlidingWindow | SlidingGroupedQuery) or attention.equivalent_to == SOFTMAX
+    )
     if isinstance(attention, MultiHead) and known:
         return attention
     reasons.append(f"attention {attention.part}: it is no softmax(Q K^T / sqrt(k)) V")
@@ -209,9 +230,31 @@ def position_shape(config: Model, reasons: list[str]) -> PositionShape | None:
     if isinstance(position, Rope):
         return PositionShape(kind="rope", theta=position.theta)
     if isinstance(position, RopeLinear):
-        return PositionShape(kind="rope", theta=position.theta, factor=position.factor)
-    if isinstance(position, RopeNtk):
-        return PositionShape(kind="rope", theta=position.grown_theta(config.dim, config.attentions()[0].heads))
+        return PositionShape(kind="rope", theta=position.theta, scaling="linear", factor=position.factor)
+    if isinstance(position, RopeNtk | RopePartial | RopeLlama3):
+        return scaled_shape(position, config, reasons)
     why = "theirs ramps over other pairs" if position.part == "rope_yarn" else "no class has it"
     reasons.append(f"position {position.part}: {why}")
     return None
+
+
+def scaled_shape(
+    position: RopeNtk | RopePartial | RopeLlama3, config: Model, reasons: list[str]
+) -> PositionShape | None:
+    """Return the shape of a rope that depends on the width of heads, or on the context of the model."""
+    heads = {(attention.heads, attention.width(config.dim)) for attention in config.attentions()}
+    if not heads:
+        return None
+    count, width = heads.pop()
+    if isinstance(position, RopeNtk):
+        return PositionShape(kind="rope", theta=position.grown_theta(width, count))
+    if isinstance(position, RopePartial):
+        rotated = position.rotated(width // count)
+        return PositionShape(kind="rope", theta=position.theta, rotated=rotated if rotated < width // count else None)
+    original = position.original or config.context / position.factor
+    if original != int(original):
+        reasons.append(f"position rope_llama3: its original length, {original:g}, is no whole number of tokens")
+        return None
+    return PositionShape(
+        kind="rope", theta=position.theta, scaling="llama3", factor=position.factor, original=int(original)
+    )

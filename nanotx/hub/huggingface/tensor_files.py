@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as brief
+from typing import Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,11 +13,15 @@ from torch import Tensor
 
 from nanotx.errors import RunError
 from nanotx.files import read_regular
+from nanotx.hub.pickled import read_pickled, tensors_of
 
-WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+WHOLE, INDEX, OLD = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 
 MOST_INDEX = 2**26
 """The most bytes of an index."""
+
+LISTED = 100
+"""The most faults in a message."""
 
 FLOATS = {"F64", "F32", "F16", "BF16"}
 """Types of weights that are read; they become float32."""
@@ -31,6 +36,36 @@ class Header:
     dtype: str  # as safetensors names it
 
 
+@runtime_checkable
+class Tensors(Protocol):
+    """Tensors by name, read when they are asked for."""
+
+    @property
+    def names(self) -> set[str]:
+        """Names of all tensors."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor, without reading it."""
+
+    def is_float(self, name: str) -> bool:
+        """Return whether a tensor is of floating point numbers that are read."""
+
+    def read(self, name: str) -> Tensor:
+        """Return a tensor in float32."""
+
+
+def open_tensors(folder: Path) -> Tensors:
+    """Return the weights of a folder: its safetensors, or where there are none, its old file of `torch.save`.
+
+    Raises:
+        RunError: there are none, or they cannot be read.
+    """
+    old = folder / OLD
+    if old.is_file() and not (folder / WHOLE).is_file() and not (folder / INDEX).is_file():
+        return tensors_of(old, read_pickled(old))
+    return TensorFiles(folder)
+
+
 class TensorFiles:
     """Tensors by name, read when they are asked for.
 
@@ -42,11 +77,14 @@ class TensorFiles:
 
     def __init__(self, folder: Path) -> None:
         self.headers: dict[str, Header] = {}
+        twice = []
         for path in shards(folder):
             for name, header in read_headers(path):
                 if name in self.headers:
-                    raise RunError(f"{path}: {name!r} is in another shard too.")
+                    twice.append(f"{brief(name)} in {self.headers[name].file.name} and in {path.name}")
                 self.headers[name] = header
+        if twice:
+            raise RunError(f"{folder}: a tensor is there twice: {some(twice)}.")
 
     @property
     def names(self) -> set[str]:
@@ -105,7 +143,7 @@ def shards(folder: Path) -> list[Path]:
     if not (folder / INDEX).is_file():
         old = [path.name for path in sorted(folder.glob("*.bin"))] if folder.is_dir() else []
         why = (
-            f"{', '.join(old[:3])} can execute code when it is read; convert it, where you trust it, to {WHOLE}"
+            f"{', '.join(old[:3])}: of these only one whole {OLD} is read; convert it to {WHOLE}"
             if old
             else f"expected {WHOLE} or {INDEX}"
         )
@@ -117,9 +155,24 @@ def shards(folder: Path) -> list[Path]:
         raise RunError(f"{folder / INDEX}: cannot be read: {error.strerror}.") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise RunError(f"{folder / INDEX}: no index of shards: expected a weight_map of names and files.") from None
-    for name in names:
-        if not isinstance(name, str) or Path(name).name != name or name in ("", ".", "..") or "\\" in name:
-            raise RunError(f"{folder / INDEX}: names {brief(name)}, which is not a file of this folder.")
-        if not (folder / name).is_file():
-            raise RunError(f"{folder / INDEX}: names {name}, which is missing.")
+    faults = [f"{brief(name)}, which is not a file of this folder" for name in names if not is_file_name(name)]
+    faults += [f"{name}, which is missing" for name in names if is_file_name(name) and not (folder / name).is_file()]
+    if faults:
+        raise RunError(f"{folder / INDEX}: names {some(faults)}.")
     return [folder / name for name in names]
+
+
+def is_file_name(name: object) -> bool:
+    """Return whether a name in an index is that of a file beside it, on any system."""
+    return (
+        isinstance(name, str)
+        and Path(name).name == name
+        and name not in ("", ".", "..")
+        and not any(letter in name for letter in "\\:\0")
+    )
+
+
+def some(faults: list[str]) -> str:
+    """Return faults as text, all of them or very many."""
+    more = f"; and {len(faults) - LISTED:,} more" if len(faults) > LISTED else ""
+    return "; ".join(faults[:LISTED]) + more

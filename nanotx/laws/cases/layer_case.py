@@ -12,6 +12,7 @@ from nanotx.config.schema import fields
 from nanotx.laws.law import Case
 from nanotx.laws.weights import redraw, seeded
 from nanotx.nn.attention import Attention
+from nanotx.nn.attention.sdpa import Sdpa
 from nanotx.nn.block import Block
 from nanotx.nn.exact import Exact
 from nanotx.nn.kv_cache import KVCache
@@ -84,7 +85,8 @@ class LayerCase(Case):
         attentions = attentions_of(config)
         for attention in attentions:
             attention.check_position(self.position)
-        return self.position.build(self.dim, attentions[0].heads if attentions else 1, self.time)
+        first = attentions[0] if attentions else Sdpa(heads=1)
+        return first.build_position(self.position, self.dim, self.time)
 
     def x(self, scale: float | None = None, shift: int = 0) -> Stream:
         """Return the input."""

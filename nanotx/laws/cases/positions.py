@@ -1,5 +1,6 @@
 """The laws of positions, on random configs, sizes and queries."""
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -70,10 +71,12 @@ class PositionCase(Case):
 def positions(draw: Drawn, part: type[Any], where: Where, least: int = 1) -> PositionCase:
     """Draw a position of this part, for texts of at least so many tokens, in heads of at least twice as many axes."""
     time = draw(times.filter(lambda time: time >= least))
+    config = draw(configs(part))
+    pairs = math.ceil(config.least_width / 2)
     return PositionCase(
-        config=draw(configs(part)),
+        config=config,
         heads=draw(st.integers(1, 4)),
-        width=draw(st.sampled_from([width for width in (2, 4, 6, 8) if width >= 2 * least])),
+        width=2 * pairs * draw(st.sampled_from([n for n in (1, 2, 3, 4) if n >= least])),
         batch=draw(batches),
         time=time,
         seed=draw(seeds),
@@ -201,7 +204,7 @@ def gets_gradient_of_position(case: PositionCase) -> None:
 )
 def position_fields_matter(case: PositionCase) -> None:
     """Every field changes something, or the part lists it in `cost_only`."""
-    default = replace(case, heads=2, width=8, time=24)
+    default = replace(case, heads=2, width=4 * case.config.least_width, time=24)
     fields_matter(case.config, lambda config: outputs(case, config), lambda config: outputs(default, config))
 
 

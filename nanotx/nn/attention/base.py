@@ -6,7 +6,8 @@ A part is a frozen dataclass; the module it builds is called as `forward(x, posi
 The scores are computed in each part's `attend`:
 
 - `sdpa` and `gqa` call PyTorch's kernel through `kernel.py`; `flex` compiles a kernel of its own.
-- `fused`, `online_softmax`, `blockwise` and `sliding_window` write the mathematics out; so does `per_head`, in `Head`.
+- `fused`, `online_softmax`, `blockwise`, `sliding_window` and `sliding_gqa` write the mathematics out; so does
+  `per_head`, in `Head`.
 - `linear` has no scores.
 
 A cap on the scores would go there, part by part. `Model.softcap` caps the logits of the head, not these scores.
@@ -72,6 +73,14 @@ class Attention(
                 "--position none."
             )
 
+    def width(self, dim: int) -> int:
+        """Return the width of all heads together, in a stream of width `dim`."""
+        return dim
+
+    def build_position(self, position: Position, dim: int, context: int) -> PositionalEncoding:
+        """Build a position for these heads; see `Position.build`."""
+        return position.build(dim, self.heads, context)
+
     @abstractmethod
     def build(self, dim: int) -> nn.Module:
         """Build the module for a stream of width `dim`: `forward(x, position=NO_POSITION, cache=None) -> x`.
@@ -83,9 +92,10 @@ class Attention(
 
 @dataclass(frozen=True, kw_only=True)
 class MultiHead(Attention):
-    """Fields of an attention whose heads divide the width of the stream among them."""
+    """Fields of an attention of several heads."""
 
-    heads: int = 4  # number of heads, each of width dim // heads
+    heads: int = 4  # number of heads
+    head_dim: int | None = None  # width of a head; None is dim // heads
     dropout: float = 0.0  # dropout rate of the attention weights in training
     bias: bool = False  # learn a bias in the projections to queries, keys and values
     out_bias: bool = False  # learn a bias in the output projection
@@ -94,6 +104,8 @@ class MultiHead(Attention):
     def __post_init__(self) -> None:
         check_min(self, 1, "heads")
         check_max(self, 4096, "heads")
+        check_min(self, 1, "head_dim")
+        check_max(self, 2**16, "head_dim")
         check_fraction(self, "dropout")
 
     @property
@@ -105,8 +117,10 @@ class MultiHead(Attention):
         """Return the width of one head.
 
         Raises:
-            ConfigError: the heads do not divide the width of the stream.
+            ConfigError: the heads do not divide the width of the stream, and have none of their own.
         """
+        if self.head_dim is not None:
+            return self.head_dim
         if dim % self.heads:
             fit, pair = divisors(dim), 2 * self.heads
             even = [heads for heads in fit if dim // heads % 2 == 0]  # rope halves the width of a head
@@ -116,6 +130,24 @@ class MultiHead(Attention):
                 f"flags, {other}--model.dim {-(-dim // pair) * pair}."
             )
         return dim // self.heads
+
+    def width(self, dim: int) -> int:
+        return dim if self.head_dim is None else self.heads * self.head_dim
+
+    def build_position(self, position: Position, dim: int, context: int) -> PositionalEncoding:
+        """Build a position for these heads.
+
+        Raises:
+            ConfigError: it rotates pairs of channels, and the heads have an odd width of their own.
+        """
+        if not position.rotates or self.head_dim is None:
+            return position.build(dim, self.heads, context)
+        if self.head_dim % 2:
+            raise ConfigError(
+                f"{self.part}: head_dim={self.head_dim} leaves a channel without a pair, and position "
+                f"{position.part!r} rotates pairs; try --attention.head-dim {self.head_dim + 1}."
+            )
+        return position.build(self.width(dim), self.heads, context)
 
     def head_norm(self, dim: int) -> nn.Module:
         """Build the norm of the queries, or of the keys, of each head.
@@ -133,10 +165,11 @@ class MultiHeadAttention(nn.Module, ABC):
         super().__init__()
         self.dim = dim
         self.config = config
-        self.to_qkv = Linear(dim, (config.heads + 2 * config.kv_heads) * config.head_width(dim), bias=config.bias)
+        width = config.head_width(dim)
+        self.to_qkv = Linear(dim, (config.heads + 2 * config.kv_heads) * width, bias=config.bias)
         self.q_norm, self.k_norm = config.head_norm(dim), config.head_norm(dim)
         self.dropout = Dropout(config.dropout)  # on the attention weights, "b h t s"
-        self.to_out = Linear(dim, dim, bias=config.out_bias)
+        self.to_out = Linear(config.heads * width, dim, bias=config.out_bias)
         self.attend_hooks: list[AttendHook] = []  # hooks of observers, such as nanotx.lens
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:

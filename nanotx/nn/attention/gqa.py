@@ -24,19 +24,24 @@ class GroupedQuery(MultiHead):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_min(self, 1, "kv_heads")
-        if self.heads % self.kv_heads:
-            fit = divisors(self.heads)
-            raise ConfigError(
-                f"gqa: heads={self.heads} cannot share kv_heads={self.kv_heads}; try kv_heads from {fit}, as in "
-                f"--attention.kv-heads {nearest(self.kv_heads, fit)}."
-            )
+        check_kv_heads(self)
 
     def equivalent_at(self, length: int) -> str:
         return SOFTMAX if self.kv_heads == self.heads else ""
 
     def build(self, dim: int) -> nn.Module:
         return GroupedQueryAttention(self, dim)
+
+
+def check_kv_heads(config: MultiHead) -> None:
+    """Raise ConfigError unless the query heads share the key and value heads evenly."""
+    check_min(config, 1, "kv_heads")
+    if config.heads % config.kv_heads:
+        fit = divisors(config.heads)
+        raise ConfigError(
+            f"{config.part}: heads={config.heads} cannot share kv_heads={config.kv_heads}; try kv_heads from {fit}, as "
+            f"in --attention.kv-heads {nearest(config.kv_heads, fit)}."
+        )
 
 
 class GroupedQueryAttention(MultiHeadAttention):

@@ -77,7 +77,7 @@ class PerHeadAttention(CustomLayout):
         self.heads = nn.ModuleList(Head(config, dim, index) for index in range(config.heads))
         self.q_norm, self.k_norm = config.head_norm(dim), config.head_norm(dim)
         self.dropout = Dropout(config.dropout)  # on the attention weights, one for all heads
-        self.to_out = Linear(dim, dim, bias=config.out_bias)
+        self.to_out = Linear(config.heads * config.head_width(dim), dim, bias=config.out_bias)
 
     def forward(self, x: Stream, position: PositionalEncoding = NO_POSITION, cache: KVCache | None = None) -> Stream:
         check_arguments(self, x, self.dim, position, cache)

@@ -15,6 +15,7 @@ from torch import nn
 
 from nanotx.config.schema import check_min
 from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiHeadAttention
+from nanotx.nn.dropout import Dropout
 from nanotx.nn.shapes import Keys, Mask, Queries, Values
 
 
@@ -49,27 +50,41 @@ class SlidingWindowAttention(MultiHeadAttention):
     config: SlidingWindow
 
     def attend(self, q: Queries, k: Keys, v: Values, bias: Bias | None) -> Queries:
-        texts, window, block = q.shape[0], self.config.window, self.config.block
-        q, k, v = (rearrange(x, "b h t k -> (b h) t k") for x in (q / math.sqrt(q.shape[-1]), k, v))
-        start, end, outputs = 0, k.shape[1] - q.shape[1], []
-        blocks = q.split(block, dim=1)
-        sizes = [min(end, window - 1), *(rows.shape[1] for rows in blocks)]  # cached keys first
-        keys, values = (x[:, -sum(sizes) :].split(sizes, dim=1) for x in (k, v))
-        for index, rows in enumerate(blocks):
-            near = slice(max(0, index + 1 - math.ceil((window - 1) / block)), index + 2)
-            k, v = torch.cat(keys[near], dim=1), torch.cat(values[near], dim=1)
-            t, s, end = rows.shape[1], k.shape[1], end + rows.shape[1]
-            added = rows.new_zeros(1, t, s)
-            if bias is not None:
-                added = bias[:, start : start + t, end - s : end].type_as(rows)
-                added = repeat(added, "h t s -> (b h) t s", b=texts)
-            added = added.masked_fill(~in_window(t, s, window, q.device), -torch.inf)
-            scores = torch.baddbmm(added, rows, rearrange(k, "n s k -> n k s"))
-            weights = rearrange(scores.softmax(dim=-1).type_as(v), "(b h) t s -> b h t s", b=texts)
-            weights = rearrange(self.dropout(weights, start=(0, start, end - s)), "b h t s -> (b h) t s")
-            outputs.append(rearrange(torch.bmm(weights, v), "(b h) t k -> b t h k", b=texts))
-            start += t
-        return rearrange(torch.cat(outputs, dim=1), "b t h k -> b h t k")
+        return within_window(q, k, v, bias, self.config.window, self.config.block, self.dropout)
+
+
+def within_window(
+    q: Queries, k: Keys, v: Values, bias: Bias | None, window: int, block: int, dropout: Dropout
+) -> Queries:
+    """Return the attention output of each query within a window, block by block.
+
+    Args:
+        q, k, v, bias: as of `attend`; neighbouring queries share keys and values where these have fewer heads.
+        window: number of positions that a query attends to, including its own.
+        block: number of queries per block.
+        dropout: of the weights.
+    """
+    texts, sharing = q.shape[0], q.shape[1] // k.shape[1]
+    q, k, v = (rearrange(x, "b h t k -> (b h) t k") for x in (q / math.sqrt(q.shape[-1]), k, v))
+    start, end, outputs = 0, k.shape[1] - q.shape[1], []
+    blocks = q.split(block, dim=1)
+    sizes = [min(end, window - 1), *(rows.shape[1] for rows in blocks)]  # cached keys first
+    keys, values = (x[:, -sum(sizes) :].split(sizes, dim=1) for x in (k, v))
+    for index, rows in enumerate(blocks):
+        near = slice(max(0, index + 1 - math.ceil((window - 1) / block)), index + 2)
+        k, v = (repeat(torch.cat(x[near], dim=1), "n s k -> (n m) s k", m=sharing) for x in (keys, values))
+        t, s, end = rows.shape[1], k.shape[1], end + rows.shape[1]
+        added = rows.new_zeros(1, t, s)
+        if bias is not None:
+            added = bias[:, start : start + t, end - s : end].type_as(rows)
+            added = repeat(added, "h t s -> (b h) t s", b=texts)
+        added = added.masked_fill(~in_window(t, s, window, q.device), -torch.inf)
+        scores = torch.baddbmm(added, rows, rearrange(k, "n s k -> n k s"))
+        weights = rearrange(scores.softmax(dim=-1).type_as(v), "(b h) t s -> b h t s", b=texts)
+        weights = rearrange(dropout(weights, start=(0, start, end - s)), "b h t s -> (b h) t s")
+        outputs.append(rearrange(torch.bmm(weights, v), "(b h) t k -> b t h k", b=texts))
+        start += t
+    return rearrange(torch.cat(outputs, dim=1), "b t h k -> b h t k")
 
 
 def in_window(t: int, s: int, window: int, device: torch.device) -> Mask:

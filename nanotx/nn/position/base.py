@@ -26,13 +26,20 @@ class Position(
 
     adds_bias: ClassVar[bool] = False  # whether it adds a bias to the scores
     relative: ClassVar[bool] = False  # whether everything depends on distances only, at any position of any text
+    rotates: ClassVar[bool] = False  # whether it rotates heads; `build` then gets heads times their width as `dim`
+
+    @property
+    def least_width(self) -> int:
+        """Width of the narrowest head that has a place for it; laws draw none that is narrower."""
+        return 2
 
     @abstractmethod
     def build(self, dim: int, heads: int, context: int) -> "PositionalEncoding":
         """Build the module.
 
         Args:
-            dim: width of the stream.
+            dim: width of the stream; of all heads together for a part that `rotates`, where heads have a width of their
+                own.
             heads: number of heads; `rotate` gets queries and keys of width dim // heads.
             context: maximum number of positions.
 

@@ -19,6 +19,7 @@ class Rope(Position):
     """Queries and keys rotated by their position."""
 
     relative: ClassVar[bool] = True
+    rotates: ClassVar[bool] = True
 
     theta: float = 10_000.0  # base of the frequencies; the slowest pair has a period of about 2 pi theta positions
 

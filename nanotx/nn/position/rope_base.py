@@ -26,14 +26,23 @@ class RotaryPosition(PositionalEncoding):
     def __init__(self, rates: Rates, attention_scale: float = 1.0) -> None:
         super().__init__()
         self.attention_scale = attention_scale
+        self.width = 2 * len(rates)  # of a head
         self.register_buffer("rates", rates, persistent=False)
 
     def rotate(self, q: Rotated, k: Rotated, positions: Positions) -> tuple[Rotated, Rotated]:
-        if q.shape[-1] != (width := 2 * len(self.rates)):
+        self.check_width(q)
+        return self.rotate_pairs(q, k, positions)
+
+    def check_width(self, q: Rotated) -> None:
+        """Raise ConfigError unless queries have the width of the heads that it was built for."""
+        if q.shape[-1] != self.width:
             raise ConfigError(
-                f"{type(self).__name__}: built for heads of width {width} (dim // heads), and those of the attention "
-                f"have {q.shape[-1]}; build it with the attention's dim and heads."
+                f"{type(self).__name__}: built for heads of width {self.width} (dim // heads), and those of the "
+                f"attention have {q.shape[-1]}; build it with the attention's dim and heads."
             )
+
+    def rotate_pairs(self, q: Rotated, k: Rotated, positions: Positions) -> tuple[Rotated, Rotated]:
+        """Rotate channels, as many as there are in pairs."""
         angle = rearrange(positions, "t -> t 1") * self.rates
         cos, sin = self.attention_scale * angle.cos(), self.attention_scale * angle.sin()
         return _rotated(q, cos, sin), _rotated(k, cos, sin)

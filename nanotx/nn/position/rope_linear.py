@@ -18,6 +18,7 @@ class RopeLinear(Position):
     """Rope with each position divided by a factor."""
 
     relative: ClassVar[bool] = True
+    rotates: ClassVar[bool] = True
 
     theta: float = 10_000.0  # base of the frequencies, as in rope
     factor: float = 2.0  # length of texts relative to the training with rope

@@ -19,6 +19,7 @@ class RopeNtk(Position):
     """Rope with slow pairs slowed by up to a factor, through its base."""
 
     relative: ClassVar[bool] = True
+    rotates: ClassVar[bool] = True
 
     theta: float = 10_000.0  # base of the frequencies, times factor^(k / (k - 2)) for heads of width k
     factor: float = 2.0  # length of texts relative to the training with rope

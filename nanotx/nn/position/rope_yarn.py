@@ -25,6 +25,7 @@ class RopeYarn(Position):
     """Rope with each pair slowed by up to a factor, and sharper scores."""
 
     relative: ClassVar[bool] = True
+    rotates: ClassVar[bool] = True
 
     theta: float = 10_000.0  # base of the frequencies, as in rope
     factor: float = 2.0  # length of texts relative to the training with rope
