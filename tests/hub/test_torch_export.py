@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from test_huggingface_export import GPT2, QWEN3, TEXT, run_of
+from test_huggingface_layouts import LLAMA3, NEOX
 
 from nanotx.cli.entry import exit_code
 from nanotx.errors import ConfigError, RunError
@@ -17,6 +18,7 @@ from nanotx.hub.plain.export import export
 from nanotx.hub.seal import check_seal
 from nanotx.nn.attention.gqa import GroupedQuery
 from nanotx.nn.attention.sdpa import Sdpa
+from nanotx.nn.attention.sliding_gqa import SlidingGroupedQuery
 from nanotx.nn.attention.sliding_window import SlidingWindow
 from nanotx.nn.block.parallel import Parallel
 from nanotx.nn.block.prenorm import PreNorm
@@ -50,6 +52,10 @@ MODELS = {
         position=NoPosition(),
         block=PreNorm(attention=Sdpa(heads=2, bias=True, out_bias=True), ffn=Mlp(activation="gelu_tanh", bias=True)),
     ),
+    "llama3": dataclasses.replace(
+        LLAMA3, context=16, block=PreNorm(attention=SlidingGroupedQuery(heads=4, head_dim=10, window=5), ffn=SwiGlu())
+    ),
+    "neox": dataclasses.replace(NEOX, context=16),
 }
 
 

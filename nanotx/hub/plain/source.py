@@ -9,6 +9,7 @@ from textwrap import dedent, indent
 from typing import Any
 
 from nanotx.hub.huggingface.shape import QK_NORM_EPS, ModelShape, NormShape
+from nanotx.nn.position.rope_llama3 import FAST, SLOW
 from nanotx.tokenizers.base import Codec
 
 ACTIVATIONS = {
@@ -91,11 +92,13 @@ def constants(shape: ModelShape) -> str:
             if grouped(shape)
             else []
         ),
-        "WIDTH = DIM // HEADS  # of a head",
+        "WIDTH = DIM // HEADS  # of a head" if layer.width == shape.dim else f"WIDTH = {layer.head_width}  # of a head",
         f"HIDDEN = {shape.hidden_dim}  # width of the feed-forward",
     ]
     if shape.position.kind == "rope":
         lines.append(f"THETA = {shape.position.theta!r}  # base of the frequencies of the rotation")
+    if shape.position.rotated is not None:
+        lines.append(f"ROTATED = {shape.position.rotated}  # channels of a head that are rotated")
     if windows != [0]:
         sizes = tuple(window or shape.context for window in shape.windows)
         lines.append(f"WINDOWS = {sizes}  # positions that each layer attends to, its own included")
@@ -116,15 +119,24 @@ def norm(shape: NormShape, width: str = "DIM") -> str:
 
 def rotation(shape: ModelShape) -> str:
     """Return the function that rotates queries and keys."""
-    slower = f" / {shape.position.factor!r}" if shape.position.factor != 1 else ""
+    position = shape.position
+    width = "WIDTH" if position.rotated is None else "ROTATED"
+    slower = f" / {position.factor!r}" if position.scaling == "linear" else ""
+    slow_pairs = f"""
+    turns = rates * {position.original} / (2 * torch.pi)  # within the length of the first training
+    kept = ((turns - {SLOW!r}) / {FAST - SLOW!r}).clamp(0, 1)  # the others are slowed
+    rates = (1 - kept) * rates / {position.factor!r} + kept * rates"""
+    whole, rest = ("x", "") if position.rotated is None else ("x[..., :ROTATED]", ", x[..., ROTATED:]")
     return f'''
 def rotate(x: Tensor) -> Tensor:
-    """Rotate each channel of a head with the one half a head away, by an angle that grows with the position."""
-    rates = THETA ** -(torch.arange(0, WIDTH, 2, device=x.device) / WIDTH){slower}
+    """Rotate each channel of a head with another, by an angle that grows with the position."""
+    rates = THETA ** -(torch.arange(0, {width}, 2, device=x.device) / {width}){slower}{
+        slow_pairs if position.scaling == "llama3" else ""
+    }
     angles = torch.arange(x.shape[-2], device=x.device)[:, None] * rates
-    left, right = x.chunk(2, dim=-1)
+    left, right = {whole}.chunk(2, dim=-1)
     cos, sin = angles.cos(), angles.sin()
-    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+    return torch.cat([left * cos - right * sin, right * cos + left * sin{rest}], dim=-1)
 '''
 
 
@@ -201,12 +213,20 @@ def block(shape: ModelShape) -> str:
     parallel = layer.block == "parallel"
     expression = norm(layer.norm)
     norms = ["norm"] if parallel else ["attention_norm", "ffn_norm"]
-    body = (
-        ["y = self.norm(x)", "return x + self.attention(y) + self.ffn(y)"]
-        if parallel
-        else ["x = x + self.attention(self.attention_norm(x))", "return x + self.ffn(self.ffn_norm(x))"]
-    )
-    about = "Attention and feed-forward of the same normed stream." if parallel else "Attention, then a feed-forward."
+    body, about = {
+        "prenorm": (
+            ["x = x + self.attention(self.attention_norm(x))", "return x + self.ffn(self.ffn_norm(x))"],
+            "Attention, then a feed-forward.",
+        ),
+        "parallel": (
+            ["y = self.norm(x)", "return x + self.attention(y) + self.ffn(y)"],
+            "Attention and feed-forward of the same normed stream.",
+        ),
+        "parallel_norms": (
+            ["return x + self.attention(self.attention_norm(x)) + self.ffn(self.ffn_norm(x))"],
+            "Attention and feed-forward of the same stream, each with a norm of its own.",
+        ),
+    }[layer.block]
     lines = [
         "class Block(nn.Module):",
         f'    """{about}"""',

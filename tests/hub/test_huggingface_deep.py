@@ -1,0 +1,106 @@
+"""Parity in hundreds of drawn models for each layout, both ways, and ids of thousands of strings for each tokenizer."""
+
+import json
+import random
+
+import pytest
+from foreign import LESSON
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_huggingface_import import apart
+from test_huggingface_layouts import (
+    BY_NAME,
+    GPT2,
+    QWEN3,
+    BiasOfAnotherLayer,
+    Interleaved,
+    OtherEps,
+    SquareNotTransposed,
+    TanhGelu,
+    error,
+    exported,
+    models,
+    trained,
+)
+
+from nanotx.errors import TextError
+from nanotx.hub.huggingface.importing import import_model
+from nanotx.tokenizers.bpe import Bpe
+from nanotx.tokenizers.byte import Byte
+from nanotx.tokenizers.char import Char
+from nanotx.tokenizers.convert.tokenizer_json import as_text, config, described
+from nanotx.tokenizers.hard_texts import TROUBLE
+from nanotx.tokenizers.unigram import Unigram
+from nanotx.tokenizers.word import Word
+from nanotx.tokenizers.wordpiece import WordPiece
+
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.slow
+
+DRAWN = 200
+"""Models of each layout and direction."""
+
+STRINGS = 5_000
+
+many = settings(max_examples=DRAWN, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+@many
+@given(data=st.data())
+def test_every_drawn_model_is_computed_by_its_class(name, data):
+    model = trained(data.draw(models(name)), data.draw(st.integers(2, 40)), data.draw(st.integers(0, 10**6)))
+    assert error(model, exported(model, BY_NAME[name])) < 1
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+@many
+@given(data=st.data())
+def test_every_saved_model_is_read(name, data, tmp_path_factory):
+    model = trained(data.draw(models(name)), data.draw(st.integers(2, 40)), data.draw(st.integers(0, 10**6)))
+    theirs = exported(model, BY_NAME[name])
+    folder = tmp_path_factory.mktemp("saved")
+    theirs.save_pretrained(folder, max_shard_size=data.draw(st.sampled_from(["1GB", "2KB"])))
+    assert apart(import_model(folder, model.vocab_size).model, theirs, model) < 1
+
+
+@pytest.mark.parametrize(
+    ("config_of", "layout"),
+    [(GPT2, TanhGelu), (GPT2, SquareNotTransposed), (GPT2, OtherEps), (GPT2, BiasOfAnotherLayer), (QWEN3, Interleaved)],
+)
+def test_wrong_layouts_fail_at_every_seed(config_of, layout):
+    for seed in range(DRAWN):
+        model = trained(config_of, vocab_size=11, seed=seed)
+        assert error(model, exported(model, layout())) > 1, seed
+
+
+TOKENIZERS = {
+    "char": Char(),
+    "char with unknown": Char(unknown=True),
+    "byte": Byte(),
+    "bpe": Bpe(vocab_size=400),
+    "word": Word(unknown=True),
+    "wordpiece": WordPiece(vocab_size=400),
+    "unigram": Unigram(vocab_size=300),
+}
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_ids_of_random_strings_are_those_of_the_folder(name, tmp_path):
+    codec = TOKENIZERS[name].train(LESSON)
+    (tmp_path / "tokenizer.json").write_text(as_text(described(codec)), encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config(codec)), encoding="utf-8")
+    theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
+    draw, encoded = random.Random(0), 0
+    letters = sorted(set("".join(LESSON)))
+    while encoded < STRINGS:
+        text = "".join(draw.choice((draw.choice(letters), draw.choice(TROUBLE))) for _ in range(draw.randint(0, 24)))
+        if name == "char":
+            text = "".join(draw.choices(letters, k=draw.randint(0, 40)))
+        try:
+            ours = codec.encode(text).tolist()
+        except TextError:
+            continue
+        encoded += 1
+        got = theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        assert ours == got, repr(text)
