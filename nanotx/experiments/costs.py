@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from nanotx.data.corpus import Corpus
-from nanotx.errors import Diverged
+from nanotx.errors import Diverged, NanotxError
 from nanotx.experiments.allocated import most_allocated
-from nanotx.experiments.plan import Arm, Facts, prepared
+from nanotx.experiments.plan import BASELINE, Arm, Facts, prepared
 from nanotx.experiments.runner import training_curve
 from nanotx.hardware.device import choose_machine, synchronize
 from nanotx.nn.transformer import Transformer
@@ -41,13 +41,16 @@ def measure(arms: Sequence[Arm], corpus: Corpus, rounds: int) -> list[Facts]:
     """
     recipes = [prepared(arm.recipe, corpus, max(rounds + 2, arm.recipe.train.steps), arm.recipe.seed) for arm in arms]
     datasets, trainers, facts = list[Dataset](), list[Trainer](), list[Facts]()
-    for recipe in recipes:
+    for arm, recipe in zip(arms, recipes, strict=True):
         machine = choose_machine(recipe.device, recipe.dtype, recipe.threads)
         known = zip(recipes, datasets, strict=False)
         same = [data for other, data in known if reads_alike(other, recipe)]
         data = same[0] if same else load_dataset(recipe)
         datasets.append(data)
-        model = recipe.model.build(data.codec.vocab_size, recipe.seed)
+        try:
+            model = recipe.model.build(data.codec.vocab_size, recipe.seed)
+        except NanotxError as error:
+            raise (type(error)(f"--change {arm.name!r}: {error}") if arm.name != BASELINE else error) from None
         exact = data.eval_texts["val"].size > 0
         facts.append(
             Facts(

@@ -430,8 +430,9 @@ class Experiment:
         earlier = [look for look in self.record["verdicts_after"] if look < size and look not in self.design.looks]
         if earlier:
             notes.append(
-                f"There was a verdict after {earlier[-1]} seeds already, and seeds were added since: looking again "
-                "costs certainty, and this p does not contain that. Next time plan for it with --until verdict."
+                f"There was a verdict after {earlier[-1]} seed{'s' * (earlier[-1] > 1)} already, and seeds were added "
+                "since: looking again costs certainty, and this p does not contain that. Next time plan for it with "
+                "--until verdict."
             )
         if again := self.record.get("chosen_again"):
             notes.append(

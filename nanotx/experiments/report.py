@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nanotx.experiments.experiment import Outcome, strict, warned
-from nanotx.experiments.statistics import MAX_SEEDS, Losses, Verdict, pairing_gain
+from nanotx.experiments.statistics import EQUAL, MAX_SEEDS, Losses, Verdict, pairing_gain
 from nanotx.experiments.tries import Choice, Tried
 
 WIDTH = 80
@@ -30,6 +30,8 @@ def verdict_words(verdict: Verdict, unit: str) -> str:
         return f"{verdict.outcome}, by {digits(low)} to {digits(high)} {unit}{than}"
     if verdict.outcome == "same":
         return f"no difference above {digits(verdict.bound or 0.0)} {unit}"
+    if verdict.reason == EQUAL:
+        return "equal to the bit, and so no verdict"
     if verdict.reason:
         return f"cannot tell: {verdict.reason}"
     if verdict.more is None:
@@ -60,9 +62,14 @@ def heading(outcome: Outcome) -> str:
     seeds = design.seeds[:size]
     text = (
         f"{design.name}: {outcome.steps[0]:,} steps, equal {design.equal}, {size} seed{'s' * (size != 1)} "
-        f"({seeds[0]} to {seeds[-1]}), judged on the last {design.held_out:.0%} of the training text."
+        f"({span(seeds)}), judged on the last {design.held_out:.0%} of the training text."
     )
     return folded(text, "")
+
+
+def span(seeds: Sequence[int]) -> str:
+    """Return the first and the last of some seeds, or the only one."""
+    return f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}"
 
 
 def verdict_lines(verdicts: Mapping[str, Verdict], unit: str) -> str:

@@ -12,7 +12,7 @@ from nanotx.experiments.dial import Size
 from nanotx.experiments.experiment import Outcome
 from nanotx.experiments.plan import BASELINE
 from nanotx.experiments.power_law import Crossing, Fit
-from nanotx.experiments.report import columns, folded, number
+from nanotx.experiments.report import columns, folded, number, span
 from nanotx.experiments.statistics import Losses, Verdict
 
 FAR = 10.0
@@ -96,7 +96,7 @@ def heading(scaling: Scaling) -> str:
     design, count = scaling.outcomes[0].design, len(scaling.sizes)
     return folded(
         f"{design.name} at {count} sizes, {len(design.seeds)} seed{'s' * (len(design.seeds) > 1)} each "
-        f"({design.seeds[0]} to {design.seeds[-1]}), judged on the last {design.held_out:.0%} of the training text. "
+        f"({span(design.seeds)}), judged on the last {design.held_out:.0%} of the training text. "
         "Heads keep their width; layers grow with the width, tokens with the FLOPs of a token.",
         "",
     )

@@ -79,6 +79,10 @@ class Verdict:
         return self.outcome != "unknown"
 
 
+EQUAL = "every loss equals the baseline's"
+"""Reason of a verdict on an arm that is the baseline under another name."""
+
+
 def judge(
     baseline: Losses,
     arms: Mapping[str, Losses],
@@ -269,7 +273,7 @@ def _verdict(
     differences = values - base
     plain = replace(plain, difference=float(differences.mean()), reason=_too_few(size) if size < MIN_SEEDS else "")
     if size < 2 or math.isnan(decisions.p[0, arm]):
-        flat = "the differences have no spread" if differences.any() else "every loss equals the baseline's"
+        flat = "the differences have no spread" if differences.any() else EQUAL
         return plain if plain.reason else replace(plain, reason=flat if decisions.look[0, arm] else "")
     mean, spread = float(differences.mean()), float(differences.std(ddof=1))
     return replace(

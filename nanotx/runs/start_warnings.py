@@ -19,6 +19,11 @@ def text_warnings(recipe: Recipe, texts: Dataset) -> list[str]:
             f"warning: {val.unknown:,} of the {val.tokens:,} tokens to validate on are <unk>: bits per byte cover only "
             "the other tokens, and cannot be compared with another tokenizer's."
         )
+    if texts.nuls:
+        warnings.append(
+            f"warning: {texts.nuls:,} characters of the training text are NUL (U+0000), as in files that are no text: "
+            "the model will write them; tr -d '\\000' drops them."
+        )
     size, reads = len(texts.windows.ids), recipe.train.batch_size * recipe.model.context
     if size < reads:
         warnings.append(

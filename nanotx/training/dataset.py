@@ -35,6 +35,7 @@ class Dataset:
     size: int  # of the text, in characters; of token files, the number of ids
     bytes_per_token: Fraction | None  # of the training text: mean UTF-8 bytes of a token; None if that is unknown
     floor: float | None  # bits per byte of the validation text under the process that wrote it, if that is known
+    nuls: int = 0  # NUL characters of the training text; not counted in files that stay on the disk
 
 
 def load_dataset(
@@ -81,6 +82,7 @@ def load_dataset(
         eval_texts=eval_texts,
         bytes_per_token=Fraction(len(training.encode("utf-8")), len(ids)),
         floor=recipe.corpus.floor(),
+        nuls=training.count("\0"),
         size=size,
         sha256=digest,
     )

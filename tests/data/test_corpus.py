@@ -99,7 +99,7 @@ def test_byte_order_mark_is_no_text(tmp_path):
 def test_files_that_cannot_be_a_corpus_are_refused_with_the_reason(tmp_path):
     (tmp_path / "poems.txt").write_text("", encoding="utf-8")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
-    (tmp_path / "nul.txt").write_bytes(b"ab\0c")
+    (tmp_path / "nul.txt").write_bytes("abc".encode("utf-16-le"))
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / ".hidden").write_text("x", encoding="utf-8")
     for path, message in {
@@ -109,7 +109,9 @@ def test_files_that_cannot_be_a_corpus_are_refused_with_the_reason(tmp_path):
         str(tmp_path / "poems.txt"): r"poems.txt: there is no text in it",
         str(tmp_path / "latin.txt"): r"latin.txt: expected UTF-8, got byte 0xe9 at offset 3; save it as UTF-8, as ic",
         str(tmp_path / "l*.txt"): r"latin.txt: expected UTF-8, .* or name the text files alone with a glob",
-        str(tmp_path / "nul.txt"): r"nul.txt: 1 of 4 characters is a NUL character: it is no plain text, or UTF-16",
+        str(
+            tmp_path / "nul.txt"
+        ): r"nul.txt: 3 of 6 characters are NUL characters: it is UTF-16, or no text; try iconv",
         str(tmp_path / "folder"): r"this folder holds no text; hidden files",
         str(tmp_path / "*.md"): r"\*.md: no file matches",
     }.items():

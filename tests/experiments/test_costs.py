@@ -1,8 +1,11 @@
 """What a step of an arm costs: memory is what its tensors hold at most, whatever else the process holds."""
 
+import pytest
 import torch
 from test_experiment import BASE
 
+from nanotx.data.corpus.file import File
+from nanotx.errors import ConfigError
 from nanotx.experiments.allocated import most_allocated
 from nanotx.experiments.costs import measure, step_memory, tensors_of
 from nanotx.experiments.plan import make_arms, prepared
@@ -55,8 +58,17 @@ def test_costs_are_measured_for_each_arm_alone(tmp_path):
     assert measure(arms, BASE.corpus, 0)[0].memory_bytes is None
 
 
-def test_warnings_of_the_texts_are_those_of_nanotx_train():
+def test_warnings_of_the_texts_are_those_of_nanotx_train(tmp_path):
     (arm,) = make_arms(BASE, [])
     (fact,) = measure(make_arms(BASE, ["train.batch_size=4096"])[1:], BASE.corpus, 0)
     assert "the model will memorise it" in fact.warnings[0]
     assert measure([arm], BASE.corpus, 0)[0].warnings == ()
+    (tmp_path / "nul.txt").write_text("abcdefg\0" * 200, encoding="utf-8")
+    (fact,) = measure([arm], File(path=str(tmp_path / "nul.txt")), 0)
+    (warning,) = fact.warnings
+    assert warning.startswith("warning: 180 characters of the training text are NUL (U+0000)")
+
+
+def test_arm_that_cannot_be_built_is_named():
+    with pytest.raises(ConfigError, match=r"--change 'attention.heads=5': sdpa: heads=5 do not divide dim=16"):
+        measure(make_arms(BASE, ["attention.heads=5"]), BASE.corpus, 0)

@@ -20,7 +20,7 @@ from nanotx.experiments import experiment as experiment_module
 from nanotx.experiments import report, runner
 from nanotx.experiments.experiment import Design, Experiment, Outcome
 from nanotx.experiments.plan import make_arms
-from nanotx.experiments.statistics import judge
+from nanotx.experiments.statistics import EQUAL, judge
 from nanotx.hardware.device import Machine
 from nanotx.nn.attention.sdpa import Sdpa
 from nanotx.nn.block.prenorm import PreNorm
@@ -242,7 +242,8 @@ def test_arm_that_diverges_has_that_for_a_verdict_and_is_not_tried_again(tmp_pat
 def test_equal_arm_is_equal_to_the_bit_and_decides_nothing(tmp_path):
     result = Experiment(design("train.sample_every=7"), tmp_path / "x").run()
     assert result.losses["train.sample_every=7"] == result.losses["baseline"]
-    assert "every loss equals the baseline's" in report.page(result)
+    assert result.verdicts["train.sample_every=7"].reason == EQUAL
+    assert "equal to the bit, and so no verdict" in report.page(result)
 
 
 def test_part_that_breaks_a_law_is_not_trained(tmp_path):

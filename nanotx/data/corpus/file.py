@@ -95,11 +95,15 @@ def _read(path: Path, remedy: str) -> str:
     return text
 
 
+UTF16 = 0.25
+"""Share of NUL characters from which on a text is taken for UTF-16, of which half is NUL where it is English."""
+
+
 def check_text(path: Path, text: str) -> None:
-    """Raise DataError for NUL characters: every other byte of English in UTF-16 is one, and it is valid UTF-8."""
-    if count := text.count("\0"):
-        verb = "is a NUL character" if count == 1 else "are NUL characters"
+    """Raise DataError for a text that is UTF-16 without its mark, which is valid UTF-8; a few NULs are let pass."""
+    count = text.count("\0")
+    if count > UTF16 * len(text):
         raise DataError(
-            f"{path}: {count:,} of {len(text):,} characters {verb}: it is no plain text, or UTF-16; try "
-            "iconv -f utf-16le -t utf-8, or drop them with tr -d '\\000'."
+            f"{path}: {count:,} of {len(text):,} characters are NUL characters: it is UTF-16, or no text; try "
+            "iconv -f utf-16le -t utf-8."
         )

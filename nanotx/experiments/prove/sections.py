@@ -8,7 +8,7 @@ from typing import Any
 
 from nanotx.experiments.prove.benches import BOTH, FORWARD
 from nanotx.experiments.prove.card import Card, Laws, Speed
-from nanotx.experiments.report import folded, number
+from nanotx.experiments.report import folded, number, span
 
 Table = list[list[str]]
 
@@ -230,7 +230,7 @@ def learning_section(card: Card) -> Section:
     section.lines = [
         f"{arm['verdict'][:1].upper()}{arm['verdict'][1:]}.",
         f"{card.recipe}, {base['costs']['steps']:,} steps, equal {result['equal']}, {len(seeds)} "
-        f"seed{'s' * (len(seeds) != 1)} ({seeds[0]} to {seeds[-1]}), judged on the last {result['held_out']:.0%} of "
+        f"seed{'s' * (len(seeds) != 1)} ({span(seeds)}), judged on the last {result['held_out']:.0%} of "
         "the training text.",
     ]
     unit = "nats" if result["unit"] == "nats" else "bits/byte"
