@@ -11,11 +11,25 @@ import sys
 from dataclasses import dataclass
 
 from harness import Row
-from harness.generators import BATCH, CACHED, PEER, PROMPTS, SPECULATIVE, TIMED, UNCACHED, Generators, Sizes
+from harness.generators import (
+    BATCH,
+    CACHED,
+    COMPILED,
+    INT8,
+    LOOKUP,
+    PEER,
+    PROMPTS,
+    SPECULATIVE,
+    TIMED,
+    UNCACHED,
+    WAYS,
+    Generators,
+    Sizes,
+)
 from harness.gpt2 import Gpt2
 from harness.laws import PASS, figures, time_lawful
 from harness.machine import choose_machines, describe, read_bandwidth
-from harness.report import Announce, Flags, open_output, progress, write_json
+from harness.report import Announce, Flags, known_names, open_output, progress, write_json
 from harness.tables import Cell, laws, number, open_console, print_notes, print_table, word
 from harness.timing import ratio
 from rich.text import Text
@@ -45,7 +59,8 @@ class SamplingFlags(Flags):
     tokens: int = 500  # of each text
     batch: int = 32  # texts generated at once where it is many
     rounds: int = 3  # each of which times every way; the figures are medians over them
-    compile: bool = True  # whether one more way is timed, through torch.compile
+    compile: bool = True  # whether the ways that need a compiler are timed: compiled, and compiled with weights in int8
+    ways: str = ",".join(WAYS)  # to time, separated by commas
 
 
 def main() -> int:
@@ -57,6 +72,7 @@ def main() -> int:
         raise ConfigError(
             f"context: expected room for a text of {flags.tokens + 1} tokens, got {flags.context}; try fewer."
         )
+    known_names("--ways", flags.ways, WAYS)
     machines, out = choose_machines(flags.device, flags.threads, "float32"), open_output(flags.json)
     Gpt2().require()
     about, rows = describe(machines), list[Row]()
@@ -78,7 +94,8 @@ def compare(flags: SamplingFlags, machine: Machine, announce: Announce) -> list[
     sizes = Sizes(dim=flags.dim, layers=flags.layers, heads=flags.heads, context=flags.context)
     small = Sizes(dim=flags.draft_dim, layers=flags.draft_layers, heads=1, context=flags.context)
     generators = Generators(sizes, small, flags.learn, device, flags.draft_tokens)
-    ways = generators.ways(flags.compile)
+    without = () if flags.compile else (COMPILED, INT8)
+    ways = generators.ways([name for name in known_names("--ways", flags.ways, WAYS) if name not in without])
     announce(f"laws on {device.type}")
     verdicts = {name: generators.verdict(name, generate) for name, generate in ways.items()}
     announce(f"texts on {device.type}")
@@ -96,9 +113,10 @@ def compare(flags: SamplingFlags, machine: Machine, announce: Announce) -> list[
     bandwidth, rows = read_bandwidth(device), list[Row]()
     shape = {"time": flags.tokens, "dim": flags.dim, "heads": flags.heads, "layers": flags.layers}
     for name, batch in batches.items():
-        read = None  # of the other two it is not known
-        if name not in (UNCACHED, SPECULATIVE):
-            read = bytes_per_step(generators.model, batch, 1, flags.tokens) / batch
+        read = None  # of the others it is not known
+        if name not in (UNCACHED, SPECULATIVE, LOOKUP):
+            model = generators.int8_model if name == INT8 else generators.model
+            read = bytes_per_step(model, batch, 1, flags.tokens) / batch
         accepted = statistics.median(generators.accepted) if name == SPECULATIVE and generators.accepted else None
         rows.append(
             {
@@ -132,13 +150,13 @@ def bytes_per_step(model: Transformer, batch: int, first: int, new: int) -> floa
         new: the number of tokens that follow, no more than the context holds.
     """
     weights = sum(
-        param.nbytes
+        tensor.nbytes
         for module in model.modules()
         if not isinstance(module, nn.Embedding)
-        for param in module.parameters(recurse=False)
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))
     )
     cached = first + (new - 1) / 2  # tokens, the newest included
-    return weights + batch * cached * 2 * model.config.dim * len(model.blocks) * model.head.weight.itemsize
+    return weights + batch * cached * 2 * model.config.dim * len(model.blocks) * model.embedding.weight.itemsize
 
 
 def speedup(key: str, style: str) -> Cell:

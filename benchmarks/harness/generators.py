@@ -1,7 +1,9 @@
 """Ways to generate the same text, ours and Hugging Face's, with the law that it is the same."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +16,10 @@ from harness.laws import PASS
 from nanotx.data.batches import Windows
 from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.generation import Sampling
+from nanotx.generation.ahead_of_time import ahead_of_time
 from nanotx.generation.compiled import CompiledModel
 from nanotx.generation.engine import BatchEngine, Engine, LanguageModel
+from nanotx.generation.lookup import LookupEngine
 from nanotx.generation.speculative import SpeculativeEngine
 from nanotx.nn.attention.sdpa import Sdpa
 from nanotx.nn.block.prenorm import PreNorm
@@ -23,13 +27,16 @@ from nanotx.nn.ffn.mlp import Mlp
 from nanotx.nn.kv_cache import KVCache
 from nanotx.nn.norm.layernorm import LayerNorm
 from nanotx.nn.position.learned import Learned
+from nanotx.nn.stored_weights import store_weights
 from nanotx.nn.transformer import Model, Transformer
 from nanotx.recipe import Recipe
 from nanotx.tokenizers.char import Char
 
-UNCACHED, CACHED, COMPILED, BATCH, SPECULATIVE, PEER = (
-    "uncached", "cached", "compiled", "batch", "speculative", "transformers",
+UNCACHED, CACHED, COMPILED, INT8, BATCH, SPECULATIVE, LOOKUP, PEER = (
+    "uncached", "cached", "compiled", "int8", "batch", "speculative", "lookup", "transformers",
 )  # fmt: skip
+WAYS = (UNCACHED, CACHED, COMPILED, INT8, BATCH, SPECULATIVE, LOOKUP, PEER)
+"""All ways; int8 is compiled too."""
 TIMED, GREEDY = Sampling(temperature=0.8, seed=1), Sampling(temperature=0.0)
 """How the texts that are timed are sampled, and those that must agree."""
 SAME_TOKENS = 48
@@ -80,25 +87,47 @@ class Generators:
         self.peer: Any = logits_only.model
         self.accepted: list[float] = []  # of each text, the share of draft tokens that were
 
-    def ways(self, compiled: bool) -> dict[str, Generate]:
-        """Return all ways by name, with `compiled` only where it is asked for."""
-        ways: dict[str, Generate] = {UNCACHED: self.uncached, CACHED: self.cached}
-        if compiled:
-            self.compiled_model = CompiledModel(self.model)
-            ways[COMPILED] = self.compiled
-        return ways | {BATCH: self.cached, SPECULATIVE: self.speculative, PEER: self.transformers}
+    def ways(self, names: Sequence[str]) -> dict[str, Generate]:
+        """Return these ways by name; a step that is compiled is compiled now."""
+        ways: dict[str, Generate] = {
+            UNCACHED: self.uncached,
+            CACHED: self.cached,
+            BATCH: self.cached,
+            SPECULATIVE: self.speculative,
+            LOOKUP: self.lookup,
+            PEER: self.transformers,
+        }
+        if COMPILED in names:
+            ways[COMPILED] = partial(self.stepped, self.with_step(self.model))
+        if INT8 in names:
+            self.int8_model = copy.deepcopy(self.model)
+            store_weights(self.int8_model, "int8")
+            ways[INT8] = partial(self.stepped, self.with_step(self.int8_model))
+        return {name: ways[name] for name in names}
 
-    def uncached(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
+    def with_step(self, model: Transformer) -> LanguageModel:
+        """Return the model with a compiled single-token step, as `nanotx sample` has it for this device."""
+        if self.device.type != "cpu":
+            return CompiledModel(model)
+        compiled = ahead_of_time(model, 1, True, say=lambda remark: None)
+        assert compiled is not None
+        return compiled
+
+    def uncached(self, ids: Tensor, new: int, how: Sampling, model: Transformer | None = None) -> Tensor:
         """Generate by reading the whole text for every token."""
-        return self.run(BatchEngine(Uncached(self.model), ids.tolist(), how, new, device=self.device))
+        return self.run(BatchEngine(Uncached(model or self.model), ids.tolist(), how, new, device=self.device))
 
     def cached(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
         """Generate as by default."""
         return self.run(BatchEngine(self.model, ids.tolist(), how, new, device=self.device))
 
-    def compiled(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
+    def stepped(self, model: LanguageModel, ids: Tensor, new: int, how: Sampling) -> Tensor:
         """Generate with a compiled single-token step."""
-        return self.run(BatchEngine(self.compiled_model, ids.tolist(), how, new, device=self.device))
+        return self.run(BatchEngine(model, ids.tolist(), how, new, device=self.device))
+
+    def lookup(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
+        """Generate with what is looked up in the text so far."""
+        return self.run(LookupEngine(self.model, ids.tolist(), how, new, device=self.device))
 
     def speculative(self, ids: Tensor, new: int, how: Sampling) -> Tensor:
         """Generate with a draft model."""
@@ -133,7 +162,8 @@ class Generators:
         new = min(SAME_TOKENS, self.model.context - max(PROMPTS))
         for length in PROMPTS:
             ids = self.prompts(2 if name == BATCH else 1, length)
-            want, got = self.uncached(ids, new, GREEDY), generate(ids, new, GREEDY)
+            model = self.int8_model if name == INT8 else self.model
+            want, got = self.uncached(ids, new, GREEDY, model), generate(ids, new, GREEDY)
             if not want.equal(got):
                 at = int((want != got).nonzero()[0, 1])
                 return f"failed: same_text: after a prompt of {length}, token {at} is another than without a cache"

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nanotx.errors import ConfigError
+from nanotx.errors import ConfigError, RunError
 from nanotx.generation.step_cache import StepCache, step_key
 from nanotx.hardware.compiler import INSTALL_COMPILER, explain_failure, find_compiler, limit_compile_threads
 from nanotx.nn.kv_cache import KVCache
@@ -106,6 +106,7 @@ def ahead_of_time(
 
     Raises:
         ConfigError: it is to be built, and cannot; says why.
+        RunError: it was built, and cannot be written.
     """
     if model.context < MIN_CONTEXT:
         if build:
@@ -116,8 +117,7 @@ def ahead_of_time(
     run = loaded(cache, key, model, say)
     if run is None and build:
         say("compiling the step of a single token, half a minute, once for this kind of model on this machine")
-        package = build_package(model, batch)
-        cache.store(key, package)
+        store(cache, key, build_package(model, batch))
         run = loaded(cache, key, model, say)
         if run is None:
             raise ConfigError("compile: the compiled step cannot be loaded; leave --compile out.")
@@ -142,6 +142,22 @@ def loaded(cache: StepCache, key: str, model: Transformer, say: Callable[[str], 
         say(f"compile: {path} cannot be loaded ({str(error).splitlines()[0][:200]}); it was removed.")
         cache.remove(key)
         return None
+
+
+def store(cache: StepCache, key: str, package: bytes) -> None:
+    """Write a package to the disk.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        cache.store(key, package)
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(
+            f"compile: {cache.folder} cannot be written: {reason}; free some space there, name another folder by "
+            "XDG_CACHE_HOME, or leave --compile out."
+        ) from None
 
 
 def build_package(model: Transformer, batch: int) -> bytes:

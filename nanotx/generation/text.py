@@ -7,10 +7,11 @@ from typing import Literal
 import torch
 
 from nanotx.config.schema import in_range
-from nanotx.errors import ConfigError, TextError
+from nanotx.errors import ConfigError, RunError, TextError
 from nanotx.generation.ahead_of_time import ahead_of_time
 from nanotx.generation.compiled import CompiledModel
 from nanotx.generation.engine import BatchEngine, Engine, LanguageModel
+from nanotx.generation.lookup import LookupEngine
 from nanotx.generation.sampler import RANGES, Sampling, check_bias
 from nanotx.generation.speculative import SpeculativeEngine
 from nanotx.generation.stop_sequences import StopSequences
@@ -47,7 +48,8 @@ class Generation:
     stops: Sequence[str] = ()  # a completion ends before the first of these
     rolling: bool = False  # use a rolling cache beyond the context instead of recomputing the newer half
     draft_model: Transformer | None = None  # for speculative decoding, with the same tokenizer and device
-    draft_tokens: int = 4  # per round
+    draft_tokens: int = 4  # per round, of the draft model or of lookup
+    lookup: bool = False  # try the tokens that followed the same ones before; the text stays the same
     compiled: bool | Literal["auto"] = False  # compile the single-token step; auto: where that costs no time
     top_log_probs: int = 0  # how many of the likeliest ids to keep with each token
     say: Callable[[str], None] = ignore  # takes remarks for the user, such as that a step is being compiled
@@ -68,10 +70,21 @@ class Generation:
             raise ConfigError(
                 "compile: only single-token steps are compiled, and a draft model needs longer ones; drop one."
             )
+        if self.lookup:
+            self.check_lookup()
         self.sampling = self.sampling.with_banned(self.codec.undefined_ids)
         self.completions = [Completion(self.codec, prompt, self.stops) for prompt in self.prompts]
         self.engine = self.build_engine()
         self.engine.top_log_probs = self.top_log_probs
+
+    def check_lookup(self) -> None:
+        """Raise ConfigError for what lookup cannot be combined with."""
+        if self.rolling:
+            raise ConfigError("lookup: a rolling cache cannot be rewound, and lookup needs that; try recompute.")
+        if self.compiled is True:
+            raise ConfigError("lookup: only single-token steps are compiled, and lookup needs longer ones; drop one.")
+        if self.draft_model is not None:
+            raise ConfigError("lookup: expected a draft model or lookup, got both; drop one.")
 
     def build_engine(self) -> Engine:
         """Return the engine that samples the continuations."""
@@ -86,6 +99,10 @@ class Generation:
                 self.max_new_tokens,
                 draft_tokens=self.draft_tokens,
                 device=device,
+            )
+        if self.lookup:
+            return LookupEngine(
+                self.model, ids, self.sampling, self.max_new_tokens, draft_tokens=self.draft_tokens, device=device
             )
         return BatchEngine(
             self.stepped(device), ids, self.sampling, self.max_new_tokens, rolling=self.rolling, device=device
@@ -103,7 +120,7 @@ class Generation:
         build = self.max_new_tokens >= WORTH_TOKENS and find_compiler() is not None
         try:
             return ahead_of_time(self.model, len(self.prompts), build, self.say) or self.model
-        except ConfigError as error:
+        except (ConfigError, RunError) as error:
             self.say(str(error))
             return self.model
 

@@ -55,7 +55,7 @@ def is_compiled_row(x: Tensor) -> bool:
     return torch.compiler.is_compiling() and x.device.type == "cpu" and x.ndim > 1 and x.shape[:-1].numel() == 1
 
 
-def compiled_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def compiled_row(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x weight^T + bias for a single row, as sums that the compiler writes a loop for.
 
     The loop reads the weights as fast as memory gives them, and converts those of fewer bits on the way; the libraries'

@@ -114,6 +114,7 @@ class LoadedRun:
         rolling: bool = False,
         draft_model: "LoadedRun | None" = None,
         draft_tokens: int = 4,
+        lookup: bool = False,
         compiled: bool | Literal["auto"] = False,
         top_log_probs: int = 0,
         say: Callable[[str], None] = ignore,
@@ -127,7 +128,8 @@ class LoadedRun:
             stops: a completion ends before the first of these.
             rolling: use a rolling cache beyond the context instead of recomputing its newer half.
             draft_model: a smaller model for speculative decoding, which samples one text after another.
-            draft_tokens: the number of tokens that it proposes per round.
+            draft_tokens: the number of tokens that it, or lookup, proposes per round.
+            lookup: try the tokens that followed the same ones before; the text stays the same.
             compiled: compile the single-token step first; auto only where that costs no time.
             top_log_probs: how many of the likeliest ids to keep with each token.
             say: takes remarks for the user.
@@ -148,6 +150,7 @@ class LoadedRun:
             rolling=rolling,
             draft_model=draft_model.model.to(next(self.model.parameters())) if draft_model is not None else None,
             draft_tokens=draft_tokens,
+            lookup=lookup,
             compiled=compiled,
             top_log_probs=top_log_probs,
             say=say,

@@ -23,11 +23,11 @@ def test_every_way_writes_the_same_text_and_is_timed_beside_the_others(sampling,
     sampling(f"{TINY} --json {tmp_path / 'x.json'}")
     answer = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     rows = {row["name"]: row for row in answer["rows"]}
-    assert list(rows) == ["uncached", "cached", "batch", "speculative", "transformers"]
+    assert list(rows) == ["uncached", "cached", "batch", "speculative", "lookup", "transformers"]
     for name, row in rows.items():
         assert row["laws"] == "pass" and row["cases"] == 3 and row["batch"] == (2 if name == "batch" else 1)
         assert row["tokens_per_second"] == pytest.approx(1e3 / row["median_ms"])
-        assert (row["bandwidth_share"] is None) == (name in ("uncached", "speculative"))
+        assert (row["bandwidth_share"] is None) == (name in ("uncached", "speculative", "lookup"))
         assert (row["accepted"] is None) == (name != "speculative")
     assert rows["transformers"]["ratio"] == rows["cached"]["ratio_to_cached"] == 1
     # One layer of 16: maps of 12 * 16^2 numbers, three norms, a head of 16 * v; and a cache of 3.5 tokens on the mean.
@@ -50,6 +50,15 @@ def test_generator_with_another_text_is_not_timed(sampling, tmp_path, monkeypatc
         assert rows[name]["laws"] == "failed: same_text: after a prompt of 1, token 0 is another than without a cache"
         assert rows[name]["median_ms"] is None and rows[name]["ratio"] is None
     assert rows["uncached"]["laws"] == "pass" and rows["uncached"]["ratio_to_cached"] is None
+
+
+def test_some_ways_are_timed_alone(sampling, tmp_path):
+    sampling(f"{TINY} --ways transformers,cached --json {tmp_path / 'x.json'}")
+    rows = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["name"] for row in rows] == ["cached", "transformers"]
+    assert all(row["ratio_to_uncached"] is None and row["ratio"] for row in rows)
+    with pytest.raises(ConfigError, match=r"--ways cache: unknown\. Did you mean 'cached'\?"):
+        sampling(f"{TINY} --ways cache")
 
 
 def test_text_that_does_not_fit_is_refused(sampling):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nanotx.errors import ConfigError
+from nanotx.errors import ConfigError, RunError
 from nanotx.generation import Generation, Sampling, ahead_of_time
 from nanotx.generation.ahead_of_time import AheadOfTimeModel, Step, build_package, step_capacity
 from nanotx.generation.engine import BatchEngine
@@ -214,6 +214,15 @@ def test_missing_compiler_and_short_context_are_reported(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="compile: a context of 4 is too short; leave --compile out"):
         generation(small(context=4), compiled=True)
     assert generation(small(context=4), compiled="auto").engine.model.context == 4
+
+
+def test_folder_that_cannot_be_written_is_reported(tmp_path, monkeypatch):
+    (tmp_path / "steps").write_text("a file", encoding="utf-8")
+    cache = StepCache(tmp_path / "steps")
+    monkeypatch.setattr(ahead_of_time.StepCache, "of_user", classmethod(lambda cls: cache))
+    monkeypatch.setattr(ahead_of_time, "build_package", lambda model, batch: b"code")
+    with pytest.raises(RunError, match=r"compile: \S+steps cannot be written: File exists; .* XDG_CACHE_HOME"):
+        generation(small(), compiled=True)
 
 
 def test_fault_of_the_compiler_is_reported(monkeypatch):

@@ -25,6 +25,7 @@ from nanotx.evaluation.by_position import PositionSegment, losses, position_segm
 from nanotx.evaluation.by_script import SegmentScore, TextScore, score_text
 from nanotx.evaluation.longer_contexts import moved, read_position
 from nanotx.hardware.device import choose_machine
+from nanotx.nn.stored_weights import store_weights
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.load import LoadedRun, load
 from nanotx.tokenizers.scripts import script_segments
@@ -65,6 +66,7 @@ class Flags:
     json: str = option("FILE")  # write the figures to this file
     device: Literal["auto", "run", "cpu", "cuda", "mps"] = "auto"  # device to run on; run for the device of the run
     dtype: Literal["run", "auto", "float32", "bfloat16", "float16"] = "run"  # type of the arithmetic; run as in the run
+    weights: Literal["float32", "bfloat16", "int8"] = "float32"  # how linear maps store their weights: what it loses
     threads: int = 0  # processor threads; 0 for as many as the run had
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
 
@@ -92,6 +94,7 @@ def run(argv: list[str]) -> int:
     dtype = recipe.dtype if flags.dtype == "run" else flags.dtype
     machine = choose_machine(device, dtype, flags.threads or recipe.threads)
     model = moved(loaded.model, context, position).to(machine.device)
+    store_weights(model, flags.weights)
     name = flags.text or f"validation text of {recipe.corpus.part}"
     text = read_text(flags.text) if flags.text else validation_text(loaded, RunFolder(Path(flags.folder)))
     try:
@@ -105,10 +108,12 @@ def run(argv: list[str]) -> int:
     if (context, model.config.position) != (trained_context, recipe.model.position):
         fields = "".join(f", {key} {value:g}" for key, value in table.items() if key != "part")
         print_line(f"windows of {context:,} tokens, {trained_context:,} in training; position {table['part']}{fields}")
+    if flags.weights != "float32":
+        print_line(f"weights of linear maps in {flags.weights}")
     print_results(scored, floor, floors, flags, context, trained_context)
     if flags.json:
         head = {"run": flags.folder, "step": loaded.step, "text": name, "floor_bits_per_byte": floor}
-        head |= {"context": context, "trained_context": trained_context, "position": table}
+        head |= {"weights": flags.weights, "context": context, "trained_context": trained_context, "position": table}
         write_json(flags.json, head | to_json(scored, floors, context, trained_context))
     return 0
 

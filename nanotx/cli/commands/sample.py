@@ -22,6 +22,7 @@ from nanotx.errors import ConfigError, DataError, TextError, printable
 from nanotx.generation import Completion, Generation, Sampling, sampler
 from nanotx.generation.text import bias_by_id, rank, token_ids
 from nanotx.hardware.device import choose_machine
+from nanotx.nn.stored_weights import store_weights
 from nanotx.runs.load import LoadedRun, load
 from nanotx.tokenizers import Codec
 
@@ -67,11 +68,13 @@ class Flags:
     log_probs: bool = False  # list each token with its log-probability under the model, before any option above
     overflow: Literal["recompute", "rolling"] = "recompute"  # full context: recompute half of it, or drop the oldest
     draft_model: str = option("RUN")  # folder of a smaller run, for speculative decoding
-    draft_tokens: int = 4  # tokens drafted per round of speculative decoding
+    draft_tokens: int = 4  # tokens drafted per round of speculative decoding, or of --lookup
+    lookup: bool = False  # try the tokens that followed the same ones before: the same text, for text that repeats
     step: int | None = None  # step of the checkpoint to load; without it, the newest
     json: str = option("FILE")  # write texts, tokens and figures to this file
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # device to run on; auto for the best one of this machine
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # type of weights and cache; 16 bits halve the memory
+    weights: Literal["float32", "bfloat16", "int8"] = "float32"  # how linear maps store their weights; compiles
     threads: int = 0  # processor threads; 0 for OMP_NUM_THREADS, else one per core
     compile: bool | Literal["auto"] = "auto"  # compile a token's step, once for all runs of this kind; auto if it was
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
@@ -81,6 +84,10 @@ class Flags:
             in_range(name, getattr(self, name), low, high, whole=True)
         if self.prompt and self.prompts:
             raise ConfigError("prompts: expected --prompt or --prompts, got both; leave one out.")
+        if self.weights != "float32" and self.dtype != "float32":
+            raise ConfigError(
+                f"weights: {self.weights} is for a model in float32, got --dtype {self.dtype} as well; leave one out."
+            )
 
 
 def run(argv: list[str]) -> int:
@@ -95,7 +102,10 @@ def run(argv: list[str]) -> int:
     loaded = load(flags.folder, flags.step)
     if flags.step is None:
         report_unfinished(loaded, flags.load)
+    if flags.weights != "float32" and machine.device.type != "cpu":
+        raise ConfigError(f"weights: {flags.weights} is for the CPU; on {machine.device.type} try --dtype bfloat16.")
     loaded.model.to(machine.device, getattr(torch, flags.dtype))
+    store_weights(loaded.model, flags.weights)
     generation = loaded.generation(
         [prompt for prompt in read_prompts(flags, loaded.tokenizer) for _ in range(flags.best_of)],
         flags.max_new_tokens,
@@ -104,7 +114,8 @@ def run(argv: list[str]) -> int:
         rolling=flags.overflow == "rolling",
         draft_model=load(flags.draft_model) if flags.draft_model else None,
         draft_tokens=flags.draft_tokens,
-        compiled=flags.compile,
+        lookup=flags.lookup,
+        compiled=wanted_compilation(flags),
         say=remark,
     )
     if len(generation.completions) == 1:
@@ -120,6 +131,12 @@ def run(argv: list[str]) -> int:
 
 
 # Flags.
+
+
+def wanted_compilation(flags: Flags) -> bool | Literal["auto"]:
+    """Return whether to compile: with weights of fewer bits too, as only a compiled step reads them as they are."""
+    with_others = flags.draft_model or flags.lookup or flags.overflow == "rolling"
+    return True if flags.compile == "auto" and flags.weights != "float32" and not with_others else flags.compile
 
 
 def sampling_of(flags: Flags) -> Sampling:
@@ -288,7 +305,9 @@ def write_json_file(flags: Flags, loaded: LoadedRun, generation: Generation, com
         "stop": flags.stop,
         "overflow": flags.overflow,
         "dtype": flags.dtype,
+        "weights": flags.weights,
         "draft_model": draft if flags.draft_model else None,
+        "lookup": {"drafted": engine.drafted, "accepted": engine.accepted} if flags.lookup else None,
         "sampling": dataclasses.asdict(generation.sampling),
     }
     texts = [
