@@ -25,6 +25,7 @@ class Request:
     path: Path
     overwrite: bool = False  # what is at the path is of this format, and is to be replaced
     weights: Kind = "int8"  # numbers of a page
+    remote_code: bool = False  # write code where no class of a library computes the model
     paper: EvalText | None = None  # of the validation text, to measure the loss of a page; None if there is none
 
 
@@ -59,7 +60,7 @@ def write_html(request: Request) -> list[str]:
 
 def write_huggingface(request: Request) -> list[str]:
     """Write the folder, and return what was proven of it."""
-    exported = export_huggingface(request.run, request.path, request.overwrite)
+    exported = export_huggingface(request.run, request.path, request.overwrite, request.remote_code)
     return [exported.class_name, f"proven with {exported.proof}"]
 
 
@@ -90,7 +91,11 @@ FORMATS = {
         write=write_html,
     ),
     "hf": Format(
-        about="a folder that transformers opens", suffix="-hf", options=(), check=check_target, write=write_huggingface
+        about="a folder that transformers opens",
+        suffix="-hf",
+        options=("remote_code",),
+        check=check_target,
+        write=write_huggingface,
     ),
     "torch": Format(
         about="a plain state dict, and a short program that reads it",

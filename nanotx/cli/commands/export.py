@@ -54,6 +54,7 @@ class Flags:
     to: str = option("KIND", dataclasses.MISSING)  # format to write: html, hf, torch or peft
     weights: Literal["int8", "float32"] | None = None  # html: 8 bits with a scale per group (int8), or as trained
     tokens: int | None = None  # html: tokens of the validation text that the loss is measured on, 8192; 0 for none
+    remote_code: bool | None = None  # hf: where no class of transformers computes the model, write code that does
     overwrite: bool = False  # replace an earlier export
     step: int | None = None  # step of the checkpoint to load; without it, the newest
     threads: int = 0  # processor threads; 0 for as many as the run had
@@ -80,7 +81,14 @@ def run(argv: list[str]) -> int:
     choose_machine("cpu", "float32", flags.threads or loaded.recipe.threads)
     tokens = 8192 if flags.tokens is None else flags.tokens
     paper = validation_paper(loaded, flags.folder, tokens) if tokens and "tokens" in form.options else None
-    request = Request(run=loaded, path=path, overwrite=flags.overwrite, weights=flags.weights or "int8", paper=paper)
+    request = Request(
+        run=loaded,
+        path=path,
+        overwrite=flags.overwrite,
+        weights=flags.weights or "int8",
+        remote_code=bool(flags.remote_code),
+        paper=paper,
+    )
     for line in form.write(request):
         sys.stdout.write(f"{path}: {line}\n")
     return 0
@@ -88,9 +96,9 @@ def run(argv: list[str]) -> int:
 
 def check_options(flags: Flags, form: Format) -> None:
     """Raise ConfigError if a flag was given that means nothing for a format."""
-    for name in ("weights", "tokens"):
+    for name in ("weights", "tokens", "remote_code"):
         if getattr(flags, name) is not None and name not in form.options:
-            raise ConfigError(f"--{name}: means nothing for --to {flags.to}; leave it out.")
+            raise ConfigError(f"--{name.replace('_', '-')}: means nothing for --to {flags.to}; leave it out.")
 
 
 def validation_paper(loaded: LoadedRun, folder: str, tokens: int) -> EvalText | None:

@@ -4,7 +4,7 @@ from nanotx.hub.huggingface.proof import Proof
 from nanotx.runs.load import LoadedRun
 
 
-def card(name: str, run: LoadedRun, class_name: str, proof: Proof) -> str:
+def card(name: str, run: LoadedRun, class_name: str, proof: Proof, code: bool = False) -> str:
     """Return the card as Markdown, with the header that the Hub reads.
 
     Args:
@@ -12,8 +12,16 @@ def card(name: str, run: LoadedRun, class_name: str, proof: Proof) -> str:
         run: the run, loaded.
         class_name: of the class in transformers that computes it.
         proof: what was compared.
+        code: whether the class is in a file of the folder.
     """
     model, recipe = run.recipe.model, run.recipe
+    trust = ", trust_remote_code=True" if code else ""
+    where = (
+        "in `modeling_nanotx.py`, which is executed when the model is opened: read it first. It has no cache"
+        if code
+        else "of transformers; no code of this folder is executed"
+    )
+    cached = "not asked: there is no cache" if code else f"{proof.cached:.1e}"
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -30,12 +38,12 @@ tokens of {run.tokenizer.vocab_size:,} kinds ({run.tokenizer.part}). nanotx trai
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{name}")
-model = AutoModelForCausalLM.from_pretrained("{name}")
+model = AutoModelForCausalLM.from_pretrained("{name}"{trust})
 inputs = tokenizer("To be", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=100)[0]))
 ```
 
-The class is `{class_name}`; no code of this folder is executed.
+The class is `{class_name}` {where}.
 
 ## Proven when it was written, with transformers {proof.transformers} in float32
 
@@ -43,7 +51,7 @@ The class is `{class_name}`; no code of this folder is executed.
 |---|---|
 | ids of {proof.texts:,} texts, and the texts of these ids | equal |
 | logits of {proof.windows} windows, largest difference over their standard deviation | {proof.full:.1e} |
-| the same token by token, through the cache | {proof.cached:.1e} |
+| the same token by token, through the cache | {cached} |
 | the same in one batch of several lengths, padded on the left | {proof.padded:.1e} |
 | allowed for rounding | {proof.allowed:.1e} |
 | greedy text | {greedy(proof)} |

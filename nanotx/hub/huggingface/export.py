@@ -17,6 +17,8 @@ from nanotx.hub.huggingface.card import card
 from nanotx.hub.huggingface.layouts import LAYOUTS, POSITION_TABLE, Config, Layout, their_weights
 from nanotx.hub.huggingface.proof import Proof, library, prove
 from nanotx.hub.huggingface.shape import ModelShape, Unfit, model_shape
+from nanotx.hub.remote.source import CLASS_NAME, FILE, remote_config, remote_weights, source
+from nanotx.hub.remote.source import described as described_model
 from nanotx.hub.seal import SEAL, seal
 from nanotx.nn.canonical import to_canonical
 from nanotx.nn.transformer import Transformer
@@ -27,7 +29,7 @@ from nanotx.tokenizers.convert.tokenizer_json import as_text, config, described
 
 NAMES = (
     *("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
-    *("recipe.toml", "README.md", SEAL),
+    *("recipe.toml", "README.md", FILE, SEAL),
 )
 """Files of the folder."""
 
@@ -46,13 +48,14 @@ class Exported:
     proof: Proof
 
 
-def export(run: LoadedRun, target: Path, overwrite: bool = False) -> Exported:
+def export(run: LoadedRun, target: Path, overwrite: bool = False, remote_code: bool = False) -> Exported:
     """Write a run as a folder of the Hugging Face world, prove it, and give it its name; its adapter is merged.
 
     Args:
         run: the run, loaded.
         target: the folder.
         overwrite: replace a folder of an earlier export.
+        remote_code: where no class computes the model, write a file of code that does.
 
     Raises:
         ConfigError: no class of transformers computes this model, each reason is named; something is there already; or
@@ -63,16 +66,16 @@ def export(run: LoadedRun, target: Path, overwrite: bool = False) -> Exported:
     library()
     check_target(target, overwrite)
     run = merged(run)
-    layout, shape, weights = fitting(run)
-    files = folder_files(run, layout, shape)
+    class_name, files, weights = content(run, remote_code)
+    code = FILE in files
     with drafted_folder(target) as draft:
         for name, text in files.items():
             disk.write(draft / name, text.encode("utf-8"))
         disk.write(draft / "model.safetensors", partial(save, weights))
-        proof = prove(run, draft)
+        proof = prove(run, draft, code=code)
         seal(draft, "hf", str(proof))
-        disk.write(draft / "README.md", card(target.name, run, layout.class_name, proof).encode("utf-8"))
-    return Exported(folder=target, class_name=layout.class_name, proof=proof)
+        disk.write(draft / "README.md", card(target.name, run, class_name, proof, code).encode("utf-8"))
+    return Exported(folder=target, class_name=class_name, proof=proof)
 
 
 def save(weights: dict[str, Tensor], path: Path) -> None:
@@ -86,6 +89,24 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 
 # Which class, and its files.
+
+
+def content(run: LoadedRun, remote_code: bool) -> tuple[str, dict[str, str], dict[str, Tensor]]:
+    """Return the class of the run's model, the texts of its folder by name, and its weights.
+
+    Raises:
+        ConfigError: no class computes it, and no code may be written that does, or none can.
+    """
+    try:
+        layout, shape, weights = fitting(run)
+    except ConfigError as misfit:
+        if not remote_code:
+            raise ConfigError(f"{misfit}\n  --remote-code writes a file of code beside the weights") from None
+        values = described_model(run.model)
+        config = remote_config(values, run.model.vocab_size, run.model.config.tied)
+        files = folder_files(run, config, run.model.context) | {FILE: source(values)}
+        return CLASS_NAME, files, remote_weights(run.model, position_table(run.model))
+    return layout.class_name, folder_files(run, layout.config(shape), shape.context), weights
 
 
 def fitting(run: LoadedRun) -> tuple[Layout, ModelShape, dict[str, Tensor]]:
@@ -118,8 +139,8 @@ def position_table(model: Transformer) -> Tensor:
         return model.position.embed(stream, torch.arange(model.context))[0]
 
 
-def folder_files(run: LoadedRun, layout: Layout, shape: ModelShape) -> dict[str, str]:
-    """Return the texts of the folder by name."""
+def folder_files(run: LoadedRun, config: Config, context: int) -> dict[str, str]:
+    """Return the texts of the folder by name, but for code."""
     codec = run.tokenizer
     end = codec.special_tokens.get(END)
     ids: Config = {"bos_token_id": None, "eos_token_id": end, "pad_token_id": None}
@@ -127,10 +148,10 @@ def folder_files(run: LoadedRun, layout: Layout, shape: ModelShape) -> dict[str,
     if codec.undefined_ids:
         sampling["suppress_tokens"] = list(codec.undefined_ids)
     return {
-        "config.json": as_text(layout.config(shape) | {"eos_token_id": end}),
+        "config.json": as_text(config | {"eos_token_id": end}),
         "generation_config.json": as_text(ids | sampling),
         "tokenizer.json": as_text(described(codec)),
-        "tokenizer_config.json": as_text(tokenizer_config(codec, shape.context)),
+        "tokenizer_config.json": as_text(tokenizer_config(codec, context)),
         "recipe.toml": write_toml(run.recipe),
     }
 
