@@ -51,7 +51,7 @@ def plain_value(data: bytes) -> Any:
         ValueError: it holds another kind of value; IndexError, KeyError, TypeError, AttributeError: it is damaged.
     """
     stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
     for opcode, argument, at in pickletools.genops(data):
         name = opcode.name
         if name in WITHOUT_EFFECT:

@@ -160,7 +160,7 @@ def compare(
     from transformers import AutoModelForCausalLM
 
     with tempfile.TemporaryDirectory(prefix="nanotx-peft-") as place:
-        for name, text in folder_files(base, layout, shape).items():
+        for name, text in folder_files(base, layout.config(shape), shape.context).items():
             (Path(place) / name).write_text(text, encoding="utf-8")
         save(weights, Path(place) / "model.safetensors")
         model = AutoModelForCausalLM.from_pretrained(place, attn_implementation="eager", dtype=torch.float32)
