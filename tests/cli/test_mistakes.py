@@ -111,8 +111,8 @@ MISTAKES = r"""
 2 | train NAME -s 10                         | Flags are written out
 2 | train NAME --vocab_size 512              | have it: --tokenizer bpe --tokenizer\.vocab-size\.
 2 | train NAME --tokenizer.vocab-size 512    | char has no field 'vocab_size'\. bpe, .* have it: --tokenizer bpe
-2 | train NAME --attention.kv-heads 2        | gqa has it: --attention gqa --attention\.kv-heads\.
-2 | train NAME --attention.n_kv_heads 2      | gqa has it: --attention gqa --attention\.kv-heads\.
+2 | train NAME --attention.kv-heads 2        | gqa, sliding_gqa have it: --attention gqa --attention\.kv-heads\.
+2 | train NAME --attention.n_kv_heads 2      | gqa, sliding_gqa have it: --attention gqa --attention\.kv-heads\.
 # names of recipes and files
 2 | train                                    | expected one of .*shakespeare_char.*, or a file such as mine\.toml
 2 | train --train.steps 10                   | try nanotx train shakespeare_char --train\.steps 10
@@ -221,7 +221,7 @@ MISTAKES = r"""
 2 | resume RUN --train.steps 2               | nanotx resume runs/t: the run differs: train\.steps was 6, and 2 is
 2 | resume RUN --steps 12                    | Did you mean '--train\.steps'\?
 4 | show runs/none                           | expected a run's folder, with a metrics\.jsonl in it\. The newest
-2 | show RUN --plot loss.png                 | ends in \.svg, such as run\.svg
+2 | show RUN --plot loss.png                 | such as run\.svg; nanotx runs runs/t --plot curves\.png draws
 4 | verify runs/none                         | The newest run here is runs/t
 2 | diff RUN                                 | RUN RUN: missing \(folders of the two runs\)
 4 | diff RUN runs/none                       | The newest run here is runs/t

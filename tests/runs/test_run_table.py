@@ -256,7 +256,7 @@ def test_losses_that_cannot_be_compared_are_named(tmp_path):
 
 
 def test_validation_losses_are_plotted(home, capsys):
-    table(capsys, "--plot", "curves.svg")
+    assert " ".join(table(capsys, "--plot", "curves.svg")[-1]) == "curves.svg: the validation losses"
     assert "swiglu" in (home / "curves.svg").read_text(encoding="utf-8") or (home / "curves.svg").stat().st_size > 5000
     with pytest.raises(ConfigError, match="nothing to draw"):
         nanotx(["runs", "runs/sweep", "--plot", "curves.svg"])

@@ -89,7 +89,7 @@ def run(argv: list[str]) -> int:
     broken = sum(bool(verdict.broken) for verdict in verdicts)
     cases = sum(verdict.cases for verdict in verdicts)
     skipped = sum(bool(verdict.skipped) for verdict in verdicts)
-    summary = f"{len(verdicts) - skipped} laws on {len(names)} parts, {cases:,} cases"
+    summary = f"{len(verdicts) - skipped} laws on {len(names)} part{'s' * (len(names) != 1)}, {cases:,} cases"
     console.print(
         Text(f"\n{summary}: {f'{broken} broken' if broken else 'all hold'}.", "bold red" if broken else "bold")
     )

@@ -95,6 +95,7 @@ def print_runs(everything: Sequence[RunRow], flags: Flags) -> None:
         from nanotx.cli import run_plot  # imports matplotlib, which takes a second
 
         run_plot.draw(runs, differing(runs), Path(flags.plot))
+        print_line(f"{flags.plot}: the validation losses")
     if flags.json:
         write_json(flags.json, {"columns": columns, "runs": [entry.to_json() for entry in runs]})
     if flags.csv:

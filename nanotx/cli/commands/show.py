@@ -15,7 +15,7 @@ from nanotx.cli.dashboard import printable_row
 from nanotx.cli.picture import Picture, Present
 from nanotx.config.flags import argument, option, parse
 from nanotx.config.schema import check_max, check_min
-from nanotx.errors import ConfigError, RunError, printable
+from nanotx.errors import ConfigError, RunError, printable, shell_quoted
 from nanotx.files import write_atomic
 from nanotx.runs import pack_reader
 from nanotx.runs.folder import RunFolder, is_pack, not_a_run
@@ -54,7 +54,10 @@ def run(argv: list[str]) -> int:
     if flags.plot:
         check_output(flags.plot, "--plot")
         if Path(flags.plot).suffix != ".svg":
-            raise ConfigError(f"--plot {flags.plot}: expected a file whose name ends in .svg, such as run.svg.")
+            raise ConfigError(
+                f"--plot {flags.plot}: expected a file whose name ends in .svg, such as run.svg; nanotx runs "
+                f"{shell_quoted(flags.folder)} --plot curves.png draws the validation losses alone."
+            )
     terminal = Console()
     height = terminal.height - 1 if terminal.is_terminal and not flags.plot else flags.height
     path = Path(flags.folder)

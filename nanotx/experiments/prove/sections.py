@@ -191,7 +191,8 @@ def speed_note(card: Card, measured: Sequence[Speed], memory: bool) -> str:
     """Return what the columns mean."""
     rounds = sorted({speed.rounds for speed in measured})
     many = f"{rounds[0]} to {rounds[-1]}" if len(rounds) > 1 else f"{rounds[0]}"
-    words = f"against: the same of {card.against}. ratio: the time by that of {card.against}, median over {many} rounds"
+    many += f" round{'s' * (rounds[-1] != 1)}"
+    words = f"against: the same of {card.against}. ratio: the time by that of {card.against}, median over {many}"
     words += ". training: forward and backward" if any(speed.what == BOTH for speed in measured) else ""
     words += ". MB: the peak of what the pass allocates" if memory else ""
     words += "" if card.slot == "tokenizer" else ". size: batch x time x width"
