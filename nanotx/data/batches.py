@@ -89,7 +89,7 @@ def covering(first: int, end: int) -> range:
     return range(first // BLOCK, -(-end // BLOCK))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def window_starts(length: int, context: int, seed: int, number: int) -> Order:
     """Return where the windows of one block begin: those with the indices `number * BLOCK` and following.
 

@@ -4,12 +4,14 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
 
 from nanotx.config.plugin_errors import describe_value
 from nanotx.data.corpus import Corpus, TokenFiles
+from nanotx.data.shares import Share
 from nanotx.data.stored_ids import DiskIds, JoinedIds
 from nanotx.errors import ConfigError, DataError, TokenizerError
 from nanotx.tokenizers import Codec, Tokenizer
@@ -28,6 +30,7 @@ class TokenSplit:
     exact: bool  # whether the ids to validate on decode to the text that they were made of
     sha256: str  # identifies them: a digest of the digests of all files, or of the text
     size: int  # the number of all ids, or the characters of the text
+    shares: tuple[Share, ...] = ()  # of a mixture: its texts, one after another in `train`
 
 
 def token_files_of(corpus: Corpus) -> TokenFiles | None:
@@ -82,10 +85,42 @@ def open_split(
         raise TokenizerError(f"{corpus.where()}: {error}") from None
     except DataError as error:
         raise DataError(f"{corpus.where()}: {error}") from None
-    train, val = split_ids(corpus, opened["train"], opened["val"])
+    texts = texts_of(files, opened["train"])
+    train, val, lengths = split_ids(corpus, texts, opened["val"])
+    shares = shares_of(files, lengths)
     exact = all(file.header.size or not file.header.count for file in opened["val"] or opened["train"])
-    mean = mean_bytes(headers["train"])
-    return TokenSplit(codec=codec, train=train, val=val, bytes_per_token=mean, exact=exact, sha256=digest, size=size)
+    mean = mean_bytes_mixed([[file.header for file in text] for text in texts], [share.weight for share in shares])
+    return TokenSplit(
+        codec=codec, train=train, val=val, bytes_per_token=mean, exact=exact, sha256=digest, size=size, shares=shares
+    )
+
+
+def texts_of(files: TokenFiles, opened: list[TokenFile]) -> list[list[TokenFile]]:
+    """Return the training files of each text of a mixture; without one, all files are one text."""
+    edges = [0, *accumulate(files.sizes or [len(opened)])]
+    return [opened[low:high] for low, high in pairwise(edges)]
+
+
+def shares_of(files: TokenFiles, lengths: list[int]) -> tuple[Share, ...]:
+    """Return the texts of a mixture; empty without one."""
+    firsts = [files.paths["train"][at] for at in [0, *accumulate(files.sizes)][:-1]] if files.sizes else []
+    names = [
+        f"{first}{' and those after it' if size > 1 else ''}" for first, size in zip(firsts, files.sizes, strict=True)
+    ]
+    rows = zip(names, lengths, files.weights, strict=True) if files.sizes else ()
+    return tuple(Share(name=name, length=length, weight=weight) for name, length, weight in rows)
+
+
+def mean_bytes_mixed(texts: list[list[Header]], weights: list[float]) -> Fraction | None:
+    """Return the mean bytes of a token that is read: of each text by its weight, if there are weights."""
+    means = [mean_bytes(headers) for headers in texts]
+    if not weights:
+        return means[0]
+    return (
+        sum((Fraction(weight) * mean for weight, mean in zip(weights, means, strict=True) if mean), Fraction())
+        if all(means)
+        else None
+    )
 
 
 def mean_bytes(headers: list[Header]) -> Fraction | None:
@@ -114,22 +149,26 @@ def identity(headers: dict[str, list[Header]]) -> str:
     return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
 
 
-def split_ids(corpus: Corpus, train: list[TokenFile], val: list[TokenFile]) -> tuple[DiskIds, DiskIds]:
-    """Return the ids to train on and those to validate on.
+def split_ids(corpus: Corpus, texts: list[list[TokenFile]], val: list[TokenFile]) -> tuple[DiskIds, DiskIds, list[int]]:
+    """Return the ids to train on, those to validate on, and how many of each text are to train on.
 
     Raises:
         DataError: one of the two would be empty.
     """
-    whole = JoinedIds([(file.ids, 0, len(file.ids)) for file in train])
-    cut = len(whole) if val else len(whole) - round(len(whole) * corpus.validation)
-    rest = JoinedIds([(file.ids, 0, len(file.ids)) for file in val]) if val else JoinedIds([(whole, cut, len(whole))])
-    if not cut or not len(rest):
-        how = "in its files" if val else f"of its {len(whole):,} with validation={corpus.validation:g}"
+    joined = [JoinedIds([(file.ids, 0, len(file.ids)) for file in text]) for text in texts]
+    cuts = [len(text) if val else len(text) - round(len(text) * corpus.validation) for text in joined]
+    train = JoinedIds([(text, 0, cut) for text, cut in zip(joined, cuts, strict=True)])
+    ends = [(text, cut, len(text)) for text, cut in zip(joined, cuts, strict=True)]
+    rest = JoinedIds([(file.ids, 0, len(file.ids)) for file in val] if val else ends)
+    if not len(train) or not len(rest):
+        count = sum(map(len, joined))
+        how = "in its files" if val else f"of its {count:,} with validation={corpus.validation:g}"
         raise DataError(
-            f"{corpus.where()}: {cut:,} tokens to train on and {len(rest):,} to validate on {how}; both need some: "
-            "try a longer file, or another --corpus.validation."
+            f"{corpus.where()}: {len(train):,} tokens to train on and {len(rest):,} to validate on {how}; both need "
+            "some: try a longer file, or another --corpus.validation."
         )
-    return JoinedIds([(whole, 0, cut)]) if cut < len(whole) else whole, rest
+    whole = len(joined) == 1 and cuts[0] == len(joined[0])
+    return joined[0] if whole else train, rest, cuts
 
 
 def trained_without_text(tokenizer: Tokenizer, file: Path, header: Header) -> Codec:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from nanotx.data.batches import Windows
+from nanotx.data.mixtures import MixedWindows
 from nanotx.errors import DataError
 from nanotx.evaluation.loss import EvalText
 from nanotx.evaluation.texts import eval_texts_of, eval_texts_of_ids
@@ -105,13 +106,20 @@ def token_dataset(recipe: Recipe, split: TokenSplit) -> Dataset:
     context, plan = recipe.model.context, recipe.train
     return Dataset(
         codec=split.codec,
-        windows=Windows(ids=split.train, context=context, seed=recipe.seeds.data),
+        windows=windows_of(split, context, recipe.seeds.data),
         eval_texts=eval_texts_of_ids(split.codec, split.train, split.val, split.exact, context, plan),
         bytes_per_token=split.bytes_per_token,
         floor=recipe.corpus.floor(),
         size=split.size,
         sha256=split.sha256,
     )
+
+
+def windows_of(split: TokenSplit, context: int, seed: int) -> Windows:
+    """Return the training examples of ids that were made before, of several texts where they are a mixture."""
+    if split.shares:
+        return MixedWindows(ids=split.train, context=context, seed=seed, shares=split.shares)
+    return Windows(ids=split.train, context=context, seed=seed)
 
 
 def check_same_corpus(

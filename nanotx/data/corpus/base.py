@@ -38,17 +38,26 @@ def is_token_file(path: Path) -> bool:
 class TokenFiles:
     """Token files, as `nanotx tokenizer encode --out` writes them, all by one tokenizer.
 
-    Without validation files, the last ids of the training files, joined, are for validation.
+    Without validation files, the last ids of the training files, joined, are for validation; of a mixture, the last ids
+    of each of its texts.
     """
 
     train: Sequence[str | Path]
     val: Sequence[str | Path] = ()
+    sizes: Sequence[int] = ()  # of a mixture: how many of the training files, in their order, each of its texts has
+    weights: Sequence[float] = ()  # of a mixture: the fraction of the rows of a batch that are of each text
 
     def __post_init__(self) -> None:
         if not self.train or isinstance(self.train, str) or isinstance(self.val, str):
             raise DataError(
                 f"token files: expected lists of paths, and at least one to train on, got train={self.train!r} and "
                 f"val={self.val!r}."
+            )
+        sizes = tuple(self.sizes)
+        if (sizes or self.weights) and (len(sizes) != len(self.weights) or sum(sizes) != len(self.train) or 0 in sizes):
+            raise DataError(
+                f"token files: expected a weight for each text of a mixture, and sizes that add up to its "
+                f"{len(self.train)} files, got sizes={sizes} and weights={tuple(self.weights)}."
             )
 
     @property
