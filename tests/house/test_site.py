@@ -154,7 +154,7 @@ def faults(argv):
     if command == ["train"]:
         command = ["train", argv[1] if argv[1].isidentifier() else "macbook"]
     foreign = "--load" in argv  # a part from a file that is on no disk
-    if argv[0] in ("compare", "prove", "scaling", "sweep", "tune"):  # the flags of the recipe are theirs, too
+    if argv[0] in ("compare", "plan", "prove", "scaling", "sweep", "tune"):  # the flags of the recipe are theirs, too
         return [flag for flag in faults(["train", *argv[1:]]) if f" {flag} " not in help_of(argv[0])]
     known = help_of(*command, *([] if foreign else [word for flag in chosen(argv) for word in flag]))
     flags = [word.partition("=")[0] for word in argv if re.match(r"--[a-z]", word)]

@@ -1,0 +1,125 @@
+"""A plan of a step's memory, computed on tensors without data, is what the tensors of a real step take at the peak."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from nanotx.cli.commands.plan import amount, rows_of_rank
+from nanotx.cli.main import run as nanotx_command
+from nanotx.data.batches import Windows
+from nanotx.errors import ConfigError
+from nanotx.experiments.costs import step_memory
+from nanotx.hardware.device import Machine
+from nanotx.nn.transformer import Model
+from nanotx.optim.adamw import AdamW
+from nanotx.optim.muon import Muon
+from nanotx.recipe import Recipe, Train
+from nanotx.training.memory_plan import HEADROOM, KINDS, Memory, StepPlan, alive_sums, plan_step
+from nanotx.training.trainer import Trainer
+
+BASE = Recipe(
+    model=Model(dim=48, layers=2, context=64), train=Train(steps=9, batch_size=8), optimizer=AdamW(), compile=False
+)
+CASES = {
+    "micro-batches": (replace(BASE, train=replace(BASE.train, micro_batch_size=2)), 300),
+    "large vocabulary, muon": (replace(BASE, optimizer=Muon()), 2000),
+    "checkpointing, average": (
+        replace(BASE, train=replace(BASE.train, activation_checkpointing=True, ema_decay=0.9)),
+        65,
+    ),
+    "loss in chunks": (replace(BASE, train=replace(BASE.train, loss_chunk_size=64)), 2000),
+}
+slow = [pytest.param(name, marks=pytest.mark.slow) for name in list(CASES)[1:]]
+
+
+def real_step(recipe, vocab_size):
+    """The bytes that tensors take at the peak of a real step, by the allocator's own events."""
+    machine = Machine(device=torch.device("cpu"), dtype=torch.float32, threads=torch.get_num_threads())
+    windows = Windows(ids=np.arange(999) % vocab_size, context=recipe.model.context, seed=1)
+    trainer = Trainer(recipe, recipe.model.build(vocab_size, 1), windows, machine)
+    trainer.train_step()
+    return step_memory(trainer)
+
+
+@pytest.mark.parametrize("name", ["micro-batches", *slow])
+def test_plan_is_within_a_tenth_of_the_memory_of_a_real_step(name):
+    recipe, vocab_size = CASES[name]
+    micro_batches = recipe.train.num_micro_batches
+    windows = recipe.train.batch_size // micro_batches
+    plan = plan_step(recipe, vocab_size, windows)
+    model = recipe.model.build(vocab_size, 1)
+    assert plan.parameters == model.parameter_count and plan.flops_per_token == model.flops_per_token
+    assert plan.memory(windows, micro_batches).total == pytest.approx(real_step(recipe, vocab_size), rel=0.1)
+
+
+GB = 10**9
+MADE = StepPlan(
+    parameters=1,
+    flops_per_token=1,
+    gradient_bytes=4 * GB,
+    weight_bytes=4 * GB,
+    state_bytes={"a": 3 * GB, "b": 3 * GB, "c": 2 * GB},
+    unit_bytes=[GB, GB, GB],
+    rest_bytes=GB,
+    windows=4,
+    once=Memory(weights=4 * GB, gradients=4 * GB, optimizer=8 * GB, activations=4 * GB, logits=2 * GB),
+    twice=Memory(weights=4 * GB, gradients=4 * GB, optimizer=8 * GB, activations=8 * GB, logits=4 * GB),
+)  # fmt: skip
+
+
+def test_wrappers_divide_what_they_say_and_the_largest_micro_batch_just_fits():
+    replicas, owner, fsdp = (MADE.on_rank(name, 2, 4, 1) for name in ("replicas", "owner", "fsdp"))
+    assert replicas == MADE.once and replicas.total == 22 * GB
+    assert owner.optimizer == 5 * GB and owner.total == 19 * GB
+    assert fsdp.weights == 2 * GB + 3 * GB and fsdp.gradients == 3 * GB and fsdp.optimizer == 4 * GB
+    assert MADE.on_rank("fsdp", 1, 4, 1) == MADE.once
+    assert MADE.memory(6).activations == 6 * GB and MADE.memory(4, 4).gradients == 12 * GB
+    for wrapper in ("replicas", "owner", "fsdp"):
+        most = MADE.most_windows(wrapper, 2, 40.0 * GB, 1)
+        limit = 40.0 * GB * (1 - HEADROOM)
+        assert MADE.on_rank(wrapper, 2, most, 1).total <= limit < MADE.on_rank(wrapper, 2, most + 1, 1).total
+    assert MADE.most_windows("replicas", 2, 8.0 * GB, 1) == 0
+
+
+def test_sums_that_are_alive_are_those_of_the_tree():
+    assert [alive_sums(count) for count in (1, 2, 3, 4, 5, 8, 16)] == [1, 2, 2, 3, 3, 4, 5]
+
+
+def test_rows_of_a_gpu_are_its_share_in_micro_batches():
+    def rows(gpus, **plan):
+        return rows_of_rank(replace(BASE, train=replace(BASE.train, **plan)), gpus)
+
+    assert rows(2) == (4, 1) and rows(2, micro_batch_size=2) == (2, 2) and rows(8, micro_batch_size=2) == (1, 1)
+    assert rows(1, grad_accum_steps=4) == (2, 4) and rows(2, micro_batch_size="auto") == (4, 1)
+    with pytest.raises(ConfigError, match=r"batch_size=8 windows .* among --gpus 3; try 1, 2, 4 or 8 GPUs"):
+        rows(3)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("80GB", 80e9), ("24GiB", 24 * 2**30), ("10B", 10e9), ("989T", 989e12), ("1.5M", 1.5e6), ("7", 7)],
+)
+def test_amounts_are_read_in_their_units(text, number):
+    assert amount("memory", text) == number
+
+
+@pytest.mark.parametrize("text", ["lots", "-3GB", "0", "GB", "8 XB", "1e999"])
+def test_amount_that_is_none_is_refused_with_an_example(text):
+    with pytest.raises(ConfigError, match=r"--memory: expected a number such as 80GB or 24GiB, got"):
+        amount("memory", text)
+
+
+def test_plan_command_prints_a_row_for_each_wrapper_and_days(tmp_path, capsys):
+    words = ["plan", "shakespeare_char", "--model.dim", "32", "--model.layers", "1", "--model.context", "8"]
+    words += ["--gpus", "2", "--vocab-size", "65", "--tokens", "1B", "--price", "2", "--json", str(tmp_path / "x.json")]
+    assert nanotx_command(words) == 0
+    out, table = capsys.readouterr().out, json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert all(
+        word in out for word in ("replicas", "owner", "fsdp", *KINDS, "1,000,000,000 tokens", "per hour of a GPU")
+    )
+    assert table["days"] == pytest.approx(1e9 * table["flops_per_token"] / (2 * 989e12 * 0.4) / 86400)
+    assert table["cost"] == pytest.approx(table["days"] * 24 * 2 * 2)
+    assert table["wrappers"]["fsdp"]["total"] == sum(table["wrappers"]["fsdp"][kind] for kind in KINDS)
