@@ -11,6 +11,8 @@ from nanotx.laws.adapting import merges as merges
 from nanotx.laws.adapting import starts_equal as starts_equal
 from nanotx.laws.all_laws import LAWS as LAWS
 from nanotx.laws.config import config_round_trip as config_round_trip
+from nanotx.laws.documents import documents_apart as documents_apart
+from nanotx.laws.documents import loss_alone as loss_alone
 from nanotx.laws.durability import disk_record as disk_record
 from nanotx.laws.durability import durable as durable
 from nanotx.laws.equality import cache_agrees as cache_agrees

@@ -39,9 +39,9 @@ def check_width(layer: nn.Module, x: object, dim: int) -> None:
 
 def check_heads(layer: nn.Module, bias: Tensor | None, heads: int) -> None:
     """Raise ConfigError unless the bias of a position is for as many heads as the attention has."""
-    if bias is not None and bias.shape[0] not in (1, heads):
+    if bias is not None and bias.shape[-3] not in (1, heads):
         raise ConfigError(
-            f"{type(layer).__name__}: its position was built for {bias.shape[0]} heads, and it has {heads}; build the "
+            f"{type(layer).__name__}: its position was built for {bias.shape[-3]} heads, and it has {heads}; build the "
             f"position with heads={heads}."
         )
 

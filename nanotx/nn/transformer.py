@@ -21,6 +21,7 @@ from nanotx.nn.adapt import Adapt, adapted, draw_added
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
 from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.documents import DocumentPosition
 from nanotx.nn.dropout import Dropout, reused
 from nanotx.nn.embedding import Embedding
 from nanotx.nn.exact import Exact
@@ -32,7 +33,7 @@ from nanotx.nn.linear import Linear
 from nanotx.nn.loss import Loss, LossModule
 from nanotx.nn.norm import Norm
 from nanotx.nn.pass_store import State, connect
-from nanotx.nn.position import Position
+from nanotx.nn.position import Position, PositionalEncoding
 from nanotx.nn.shapes import Logits, Stream, Tokens
 
 CHECKED_BYTES = 2**28
@@ -114,6 +115,23 @@ class Model:
         for attention in self.attentions():
             attention.check_device(device)
         self.check_size(vocab_size=1)
+
+    def check_documents(self) -> None:
+        """Raise ConfigError if a part cannot keep the documents of a row apart; the message names it."""
+        kinds = (self.embedding, *self.pattern(), *self.attentions())
+        refusing = next((part for part in kinds if not part.supports_documents), None)
+        if refusing is not None:
+            others = [name for name in refusing.family.names() if refusing.family.find(name).supports_documents]
+            raise ConfigError(
+                f"{refusing.slot} {refusing.part}: cannot keep the documents of a window apart, because it reads "
+                f"tokens before a document's first; try --{refusing.slot} {', '.join(others[:4])}, or "
+                "--corpus.documents join."
+            )
+        if self.position.adds_bias and not self.position.relative:
+            raise ConfigError(
+                f"position {self.position.part}: its bias depends on more than distances, so positions cannot begin "
+                "anew in each document; try --position rope, or --corpus.documents join."
+            )
 
     def check_size(self, vocab_size: int) -> None:
         """Raise ConfigError if the parts do not fit together, or the model does not fit into memory."""
@@ -267,64 +285,92 @@ class Transformer(Exact):
         logits, cap = self.head(x), self.config.softcap
         return cap * torch.tanh(logits / cap) if cap else logits
 
-    def hidden_states(self, ids: Tokens, cache: KVCache | None = None) -> Stream:
+    def hidden_states(self, ids: Tokens, cache: KVCache | None = None, documents: Tokens | None = None) -> Stream:
         """Return the residual stream after the final norm, which the head reads.
 
+        Args:
+            ids: the tokens.
+            cache: keys and values of the tokens before them.
+            documents: the number of each token's document, never falling along a row; documents are kept apart, as if
+                each were a text of its own. None where each row is one text.
+
         Raises:
-            ConfigError: cached tokens and ids together are longer than the context.
+            ConfigError: cached tokens and ids together are longer than the context, or a part cannot keep documents
+                apart.
         """
         if self.store is None:
-            return self._hidden_states(ids, cache)
+            return self._hidden_states(ids, cache, documents)
         with self.store.one_pass():
-            return self._hidden_states(ids, cache)
+            return self._hidden_states(ids, cache, documents)
 
     def one_pass(self) -> AbstractContextManager[None]:
         """Return the context of one forward pass, at whose end the store of the modules is emptied."""
         return nullcontext() if self.store is None else self.store.one_pass()
 
-    def _hidden_states(self, ids: Tokens, cache: KVCache | None) -> Stream:
+    def _hidden_states(self, ids: Tokens, cache: KVCache | None, documents: Tokens | None) -> Stream:
         length = cache.length if cache is not None else 0
         if length + ids.shape[1] > self.context:
             raise ConfigError(f"model: {length + ids.shape[1]} tokens do not fit a context of {self.context}.")
         positions = torch.arange(length, length + ids.shape[1], device=ids.device)
-        x = self.dropout(self.position.embed(self.embedding(ids, cache), positions))
+        position: PositionalEncoding = self.position
+        if documents is not None:
+            position = self.document_position(ids, documents, cache)
+        x = self.embedding(ids, cache) if documents is None else self.embedding(ids, None, position.within)
+        x = self.dropout(position.embed(x, positions))
         share = self.config.share
         if share > 1:
             self.shared_aux_losses = {}
         for layer, block in enumerate(block for block in self.blocks for _ in range(share)):
             if self.activation_checkpointing and self.training:
-                x = self.checkpointed(block, x, layer % share)
+                x = self.checkpointed(block, x, position, layer % share)
             else:
                 with reused(block, layer % share) if share > 1 else nullcontext():
-                    x = block(x, self.position, cache.layer(layer) if cache is not None else None)
+                    x = block(x, position, cache.layer(layer) if cache is not None else None)
             if share > 1 and self.training:
                 self.add_aux_losses(layer // share, block)
         if cache is not None:
             cache.advance(ids.shape[1])
         return self.norm(x)
 
-    def checkpointed(self, block: nn.Module, x: Stream, use: int) -> Stream:
+    def document_position(self, ids: Tokens, documents: Tokens, cache: KVCache | None) -> DocumentPosition:
+        """Return the position in rows of several documents.
+
+        Raises:
+            ConfigError: a part cannot keep documents apart, they are not numbered token by token, or there is a cache.
+        """
+        self.config.check_documents()
+        if documents.shape != ids.shape:
+            raise ConfigError(
+                f"documents: expected a number for each token, of shape {tuple(ids.shape)}, got {tuple(documents.shape)}."
+            )
+        if cache is not None:
+            raise ConfigError("documents: a cache holds one text per row; leave out one of the two.")
+        return DocumentPosition(self.position, documents)
+
+    def checkpointed(self, block: nn.Module, x: Stream, position: PositionalEncoding, use: int) -> Stream:
         """Apply a block whose activations are computed again in the backward pass.
 
         What it reads from the store is an argument and what it writes is a result, so that the second time is as the
         first.
         """
         if self.store is None and self.config.share == 1:
-            y: Stream = checkpoint(block, x, self.position, None, use_reentrant=False)
+            y: Stream = checkpoint(block, x, position, None, use_reentrant=False)
             return y
         state = self.store.state if self.store is not None else None
-        y, state = checkpoint(self.apply_with, block, x, use, state, use_reentrant=False)
+        y, state = checkpoint(self.apply_with, block, x, position, use, state, use_reentrant=False)
         if self.store is not None:
             self.store.state = state
         return y
 
-    def apply_with(self, block: nn.Module, x: Stream, use: int, state: State | None) -> tuple[Stream, State | None]:
+    def apply_with(
+        self, block: nn.Module, x: Stream, position: PositionalEncoding, use: int, state: State | None
+    ) -> tuple[Stream, State | None]:
         """Apply a block with these contents of the store; return its output and the contents after it."""
         with reused(block, use) if self.config.share > 1 else nullcontext():
             if self.store is None:
-                return block(x, self.position, None), None
+                return block(x, position, None), None
             with self.store.replaced(state):
-                return block(x, self.position, None), self.store.state
+                return block(x, position, None), self.store.state
 
     def add_aux_losses(self, index: int, block: nn.Module) -> None:
         """Add the auxiliary losses of a block that several layers share to those of the layers before."""

@@ -49,6 +49,14 @@ class WrittenOut(MultiHeadAttention):
         return causal_mask(t, s, torch.device("cpu"))
 
 
+@mutant("reads_the_neighbour", "documents_apart", supports_documents=True)
+class ReadsTheNeighbour(WrittenOut):
+    """Takes the bias of the first text for all."""
+
+    def attend(self, q, k, v, bias):
+        return super().attend(q, k, v, bias if bias is None or bias.ndim == 3 else bias[0])
+
+
 class ValueResidual(StoreModule, WrittenOut):
     """Values are mixed with those of the first layer; right as it is."""
 

@@ -53,6 +53,12 @@ def any_length(model):
     model.__class__ = type("AnyLength", (type(model),), {"context": 1 << 20})
 
 
+@mutant("reads_the_neighbour", "loss_alone")
+def reads_the_neighbour(model):
+    """Reads the documents of a row as one text."""
+    model.document_position = lambda ids, documents, cache: model.position
+
+
 def randomly(model):
     """The matrices of a model, each with its mean and its standard deviation."""
     for name, parameter in model.named_parameters():

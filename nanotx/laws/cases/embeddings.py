@@ -9,11 +9,12 @@ from torch import Tensor
 
 from nanotx.errors import LawBroken
 from nanotx.hardware.lazy_compiler import meta_device
-from nanotx.laws import equality, numbers, randomness, values
+from nanotx.laws import documents, equality, numbers, randomness, values
 from nanotx.laws.fields import come_of, fields_matter, gets_gradient, has_fields, untried
 from nanotx.laws.law import Case, LawBook, Where
 from nanotx.laws.strategies import Drawn, batches, configs, cuts, seeds, times
 from nanotx.laws.weights import redraw, seeded
+from nanotx.nn.documents import positions_within
 from nanotx.nn.embedding import TokenEmbedding
 from nanotx.nn.shapes import Tokens
 
@@ -100,6 +101,22 @@ def padding(case: EmbeddingCase) -> None:
 def cache(case: EmbeddingCase) -> None:
     """Read in pieces with a cache, a text has the same outputs as when it is read at once."""
     equality.cache_agrees(case.module(), case.ids(), case.cuts, lengths=case.lengths)
+
+
+@LAWS.law(
+    "embedding",
+    draw=embeddings,
+    fits=lambda part: part.supports_documents,
+    unless="it refuses to keep documents apart",
+)
+def documents_apart(case: EmbeddingCase) -> None:
+    """Documents that share a row have the outputs that each of them has alone."""
+    module = case.module()
+
+    def read(ids: Tensor, numbers: Tokens | None) -> Tensor:
+        return module(ids, None, None if numbers is None else positions_within(numbers))
+
+    documents.documents_apart(read, case.ids(), case.cuts)
 
 
 @LAWS.law("embedding", draw=embeddings)

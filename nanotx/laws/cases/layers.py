@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nanotx.laws import equality, numbers, passes, randomness, time, values
+from nanotx.laws import documents, equality, numbers, passes, randomness, time, values
 from nanotx.laws.cases.layer_case import (
     TOLERANCES,
     LayerCase,
@@ -26,8 +26,10 @@ from nanotx.nn.attention import Attention
 from nanotx.nn.attention.fused import Fused
 from nanotx.nn.block import Block
 from nanotx.nn.block.prenorm import PreNorm
-from nanotx.nn.position import Position
+from nanotx.nn.documents import DocumentPosition
+from nanotx.nn.position import Position, PositionalEncoding
 from nanotx.nn.position.none import NoPosition
+from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Model
 
 # Random cases.
@@ -183,6 +185,29 @@ def padding(case: LayerCase) -> None:
 def cache(case: LayerCase) -> None:
     """Read in pieces with a cache, a text has the same outputs as when it is read at once."""
     equality.cache_agrees(case.layer(), case.x(), case.cuts, case.tolerance, case.lengths)
+
+
+@LAWS.law(
+    "attention",
+    "block",
+    draw=layer_cases,
+    fits=lambda part: part.supports_documents,
+    unless="it refuses to keep documents apart",
+)
+def documents_apart(case: LayerCase) -> None:
+    """Documents that share a row have the outputs that each of them has alone."""
+    placed = case.layer()
+    if not all(attention.supports_documents for attention in attentions_of(case.config)):
+        return  # a block with an attention that refuses them
+
+    def read(x: Tensor, numbers: Tokens | None) -> Tensor:
+        place = placed.get_submodule("position")
+        if numbers is not None:
+            assert isinstance(place, PositionalEncoding)
+            place = DocumentPosition(place, numbers)
+        return placed.get_submodule("layer")(x, place)
+
+    documents.documents_apart(read, case.x(), case.cuts, case.tolerance)
 
 
 @LAWS.law("ffn", "norm", draw=layer_cases)

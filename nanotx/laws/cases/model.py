@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+from einops import rearrange
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nanotx.errors import ConfigError
-from nanotx.laws import equality, numbers, randomness, time, values
+from nanotx.laws import documents, equality, numbers, randomness, time, values
 from nanotx.laws.cases.layer_case import has_single_expert
 from nanotx.laws.fields import TRIES, come_of, fields_matter, gets_gradient, untried
 from nanotx.laws.init import init_as_stated
@@ -229,6 +231,23 @@ def depends_on_past(case: ModelCase) -> None:
     time.depends_on_past(
         FromStream(case.model()), stream(case), case.seed, max_window(b.attention_window for b in case.config.pattern())
     )
+
+
+@LAWS.law("model", draw=models)
+def loss_alone(case: ModelCase) -> None:
+    """The loss of a document that shares a row with others is the loss that it has alone, or it is refused."""
+    model = case.model()
+    try:
+        case.config.check_documents()
+    except ConfigError:
+        return
+
+    def losses(ids: Tokens, numbers: Tokens | None) -> Tensor:
+        logits = model.logits(model.hidden_states(ids, None, numbers))[:, :-1]
+        return F.cross_entropy(rearrange(logits, "b t v -> b v t"), ids[:, 1:], reduction="none")
+
+    for row in case.ids().split(1):
+        documents.loss_alone(losses, row, case.cuts, case.tolerance)
 
 
 @LAWS.law("model", draw=models)

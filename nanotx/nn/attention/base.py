@@ -34,7 +34,8 @@ from nanotx.nn.norm.rmsnorm import RmsNorm
 from nanotx.nn.position import NO_POSITION, Position, PositionalEncoding
 from nanotx.nn.shapes import KeyPositions, Keys, Mask, Positions, Queries, Stream, Values
 
-Bias = Float[Tensor, "h t s"]
+Bias = Float[Tensor, "*texts #h t s"]
+"""What a position adds to the scores of each head; between documents it differs from text to text."""
 
 AttendHook = Callable[[Queries, Keys, Values, Bias | None], None]
 """Called with the arguments of `attend`, just before it; it must not change them."""
@@ -49,6 +50,7 @@ class Attention(
     equivalent_to: ClassVar[str] = ""  # a function's name: parts that compute it are equivalent, and share weights
     trains_on: ClassVar[tuple[str, ...]] = ("cpu", "cuda", "mps")
     supports_bias: ClassVar[bool] = True  # whether a position may add a bias to its scores
+    supports_documents: ClassVar[bool] = False  # whether that bias may be of each text, which keeps documents apart
 
     @property
     def attention_window(self) -> int | None:
@@ -211,6 +213,11 @@ def causal_mask(t: int, s: int, device: torch.device) -> Mask:
     """Return which of `s` keys each of the last `t` positions may attend to: those up to its own."""
     k_pos = torch.arange(s, device=device)
     return rearrange(k_pos[s - t :], "t -> t 1") >= rearrange(k_pos, "s -> 1 s")
+
+
+def of_texts(bias: Bias, texts: int, heads: int) -> Float[Tensor, "n t s"]:
+    """Return a bias for each head of each text, on one axis, whether the texts have one bias or one each."""
+    return rearrange(bias.expand(texts, heads, *bias.shape[-2:]), "b h t s -> (b h) t s")
 
 
 SOFTMAX = "softmax(Q K^T / sqrt(k)) V"

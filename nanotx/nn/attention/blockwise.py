@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import nn
 
 from nanotx.config.schema import check_min
-from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiHeadAttention, causal_mask
+from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiHeadAttention, causal_mask, of_texts
 from nanotx.nn.dropout import Dropout
 from nanotx.nn.shapes import Keys, Queries, Values
 
@@ -25,6 +25,7 @@ class Blockwise(MultiHead):
     """Exact attention in blocks of queries, skipping the keys that the causal mask would hide."""
 
     equivalent_to: ClassVar[str] = SOFTMAX
+    supports_documents: ClassVar[bool] = True
     cost_only: ClassVar[tuple[str, ...]] = ("block",)
 
     block: int = 128  # number of queries per block
@@ -54,14 +55,14 @@ def attend_blockwise(q: Queries, k: Keys, v: Values, bias: Bias | None, dropout:
         dropout: of the attention weights.
         block: queries per block.
     """
-    texts, end, outputs = q.shape[0], k.shape[2] - q.shape[2], []
+    (texts, heads), end, outputs = q.shape[:2], k.shape[2] - q.shape[2], []
     q, k, v = (rearrange(x, "b h t k -> (b h) t k") for x in (q / math.sqrt(q.shape[-1]), k, v))
     for index, rows in enumerate(q.split(block, dim=1)):
         t, start = rows.shape[1], index * block
         end = end + t
         added = rows.new_zeros(1, t, end)
         if bias is not None:
-            added = repeat(bias[:, start : start + t, :end].type_as(rows), "h t s -> (b h) t s", b=texts)
+            added = of_texts(bias[..., start : start + t, :end].type_as(rows), texts, heads)
         added = added.masked_fill(~causal_mask(t, end, q.device), -torch.inf)
         keys = rearrange(k[:, :end], "n s k -> n k s")
         scores = torch.baddbmm(added, rows, keys)  # the mask is added by the product, at no cost

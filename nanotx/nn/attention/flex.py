@@ -36,6 +36,7 @@ class Flex(MultiHead):
     """PyTorch's kernel for masks and biases of any kind; it has no dropout."""
 
     equivalent_to: ClassVar[str] = SOFTMAX
+    supports_documents: ClassVar[bool] = True
     trains_on: ClassVar[tuple[str, ...]] = ("cuda",)
 
     def __post_init__(self) -> None:
@@ -66,7 +67,10 @@ class FlexAttention(MultiHeadAttention):
 
 def adding(bias: Bias) -> Added:
     """Return the function that adds the bias to a score."""
-    return lambda score, b, h, q_index, k_index: score + bias[h, q_index, k_index]
+    if bias.ndim == 3:
+        return lambda score, b, h, q_index, k_index: score + bias[h, q_index, k_index]
+    heads = bias.shape[1]  # 1 where all heads share it
+    return lambda score, b, h, q_index, k_index: score + bias[b, h % heads, q_index, k_index]
 
 
 @lru_cache(maxsize=8)

@@ -22,6 +22,7 @@ class Fused(MultiHead):
     """One projection for all heads, the mathematics written out."""
 
     equivalent_to: ClassVar[str] = SOFTMAX
+    supports_documents: ClassVar[bool] = True
 
     def build(self, dim: int) -> nn.Module:
         return FusedAttention(self, dim)

@@ -5,6 +5,7 @@ Source: Ainslie et al. 2023, https://arxiv.org/abs/2305.13245, section 2.2
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -19,6 +20,8 @@ from nanotx.nn.shapes import Keys, Queries, Values
 @dataclass(frozen=True, kw_only=True)
 class GroupedQuery(MultiHead):
     """PyTorch's kernel, with fewer key and value heads than query heads."""
+
+    supports_documents: ClassVar[bool] = True
 
     kv_heads: int = 2  # number of key and value heads; a divisor of heads
 

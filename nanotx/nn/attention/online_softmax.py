@@ -26,6 +26,7 @@ class OnlineSoftmax(MultiHead):
     """Attention with a running maximum, a running sum and a running output."""
 
     equivalent_to: ClassVar[str] = SOFTMAX
+    supports_documents: ClassVar[bool] = True
     cost_only: ClassVar[tuple[str, ...]] = ("block",)
 
     block: int = 128  # number of keys per block
@@ -53,7 +54,7 @@ class OnlineSoftmaxAttention(MultiHeadAttention):
             block = slice(start, start + self.config.block)
             scores = einsum(q, k[:, :, block], "b h t k, b h s k -> b h t s").to(exact)
             if bias is not None:
-                scores = scores + bias[:, :, block]
+                scores = scores + bias[..., block]
             scores = scores.masked_fill(~allowed[:, block], -torch.inf)
 
             # The output does not depend on the subtracted maximum, so it needs no gradient.

@@ -35,6 +35,7 @@ class PerHead(MultiHead):
     """One module per head: the slowest attention, and the plainest."""
 
     equivalent_to: ClassVar[str] = SOFTMAX
+    supports_documents: ClassVar[bool] = True
 
     def build(self, dim: int) -> nn.Module:
         return PerHeadAttention(self, dim)
@@ -61,7 +62,7 @@ class Head(nn.Module):
         scores = einsum(q, k, "b t k, b s k -> b t s") / math.sqrt(q.shape[-1])
         bias = position.bias(q_pos, k_pos)
         if bias is not None:
-            scores = scores + bias[self.index]
+            scores = scores + bias[..., self.index % bias.shape[-3], :, :]
         scores = scores.masked_fill(~causal_mask(q.shape[1], k.shape[1], x.device), -torch.inf)
         weights = rearrange(scores.softmax(dim=-1).type_as(v), "b t s -> b 1 t s")
         weights = rearrange(dropout(weights, start=(self.index, 0, 0)), "b 1 t s -> b t s")

@@ -19,6 +19,7 @@ class Sdpa(MultiHead):
     """One projection for all heads and PyTorch's kernel; memory is linear in the length of the text."""
 
     equivalent_to: ClassVar[str] = SOFTMAX
+    supports_documents: ClassVar[bool] = True
 
     def build(self, dim: int) -> nn.Module:
         return SdpaAttention(self, dim)

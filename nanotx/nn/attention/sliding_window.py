@@ -14,7 +14,7 @@ from einops import rearrange, repeat
 from torch import nn
 
 from nanotx.config.schema import check_min
-from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiHeadAttention
+from nanotx.nn.attention.base import SOFTMAX, Attention, Bias, MultiHead, MultiHeadAttention, of_texts
 from nanotx.nn.dropout import Dropout
 from nanotx.nn.shapes import Keys, Mask, Queries, Values
 
@@ -24,6 +24,7 @@ from nanotx.nn.shapes import Keys, Mask, Queries, Values
 class SlidingWindow(MultiHead):
     """Attention within a window that moves with the query."""
 
+    supports_documents: ClassVar[bool] = True
     cost_only: ClassVar[tuple[str, ...]] = ("block",)
 
     window: int = 128  # number of positions that a query attends to, including its own
@@ -64,7 +65,7 @@ def within_window(
         block: number of queries per block.
         dropout: of the weights.
     """
-    texts, sharing = q.shape[0], q.shape[1] // k.shape[1]
+    (texts, heads), sharing = q.shape[:2], q.shape[1] // k.shape[1]
     q, k, v = (rearrange(x, "b h t k -> (b h) t k") for x in (q / math.sqrt(q.shape[-1]), k, v))
     start, end, outputs = 0, k.shape[1] - q.shape[1], []
     blocks = q.split(block, dim=1)
@@ -76,8 +77,7 @@ def within_window(
         t, s, end = rows.shape[1], k.shape[1], end + rows.shape[1]
         added = rows.new_zeros(1, t, s)
         if bias is not None:
-            added = bias[:, start : start + t, end - s : end].type_as(rows)
-            added = repeat(added, "h t s -> (b h) t s", b=texts)
+            added = of_texts(bias[..., start : start + t, end - s : end].type_as(rows), texts, heads)
         added = added.masked_fill(~in_window(t, s, window, q.device), -torch.inf)
         scores = torch.baddbmm(added, rows, rearrange(k, "n s k -> n k s"))
         weights = rearrange(scores.softmax(dim=-1).type_as(v), "(b h) t s -> b h t s", b=texts)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -17,6 +18,8 @@ from nanotx.nn.norm import Norm
 
 class Block(Slot, ABC, slot="block", package="nanotx.nn.block", group="nanotx.block"):
     """The block slot: a layer of the model, called as `forward(x, position=NO_POSITION, cache=None) -> x`."""
+
+    supports_documents: ClassVar[bool] = False  # whether it reads no other token but through attention and `position`
 
     @property
     def attentions(self) -> tuple[Attention, ...]:
@@ -42,6 +45,8 @@ def max_window(windows: Iterable[int | None]) -> int | None:
 @dataclass(frozen=True, kw_only=True)
 class TwoBranches(Block):
     """Fields of a block with an attention and a feed-forward, each added to the stream."""
+
+    supports_documents: ClassVar[bool] = True
 
     attention: Attention = default_part(Attention, "fused")
     ffn: Ffn = default_part(Ffn, "swiglu")

@@ -5,8 +5,10 @@ Source: Peng et al. 2023, RWKV, https://arxiv.org/abs/2305.13048, section 3.1.1,
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
 
@@ -24,6 +26,8 @@ from nanotx.nn.shapes import Stream
 @dataclass(frozen=True, kw_only=True)
 class TokenShift(Block):
     """Another block, applied to x + weight_1 * (x one position before) + weight_2 * (x two positions before) + ..."""
+
+    supports_documents: ClassVar[bool] = True
 
     shifts: int = 1  # number of previous positions that are mixed in
     block: Block = default_part(Block, "prenorm")  # the block that reads the mixture
@@ -57,5 +61,8 @@ class TokenShiftBlock(nn.Module):
         shifts, length = len(self.weights), x.shape[1]
         previous = F.pad(x, (0, 0, shifts, 0)) if cache is None else torch.cat([cache.previous(x, shifts), x], dim=1)
         for back, weight in enumerate(self.weights, start=1):
-            x = torch.addcmul(x, previous[:, shifts - back : shifts - back + length], weight.type_as(x))
+            before = previous[:, shifts - back : shifts - back + length]
+            if position.within is not None:  # a document has nothing before its first token
+                before = before * rearrange(position.within >= back, "b t -> b t 1")
+            x = torch.addcmul(x, before, weight.type_as(x))
         return self.block(x, position, None if cache is None else cache.layer(0))

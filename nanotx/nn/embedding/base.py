@@ -5,6 +5,7 @@ share is in `NgramEmbedding`; a part defines their maximum length.
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -23,6 +24,8 @@ GOLDEN = -0x61C8864680B583EB
 class Embedding(Slot, ABC, slot="embedding", package="nanotx.nn.embedding", group="nanotx.embedding"):
     """The embedding slot: from ids to stream."""
 
+    supports_documents: ClassVar[bool] = False  # whether `forward` takes the positions of tokens in their documents
+
     @abstractmethod
     def build(self, vocab_size: int, dim: int) -> "TokenEmbedding":
         """Build the module for `vocab_size` ids and a stream of width `dim`."""
@@ -31,7 +34,8 @@ class Embedding(Slot, ABC, slot="embedding", package="nanotx.nn.embedding", grou
 class TokenEmbedding(nn.Embedding):
     """A row for each id, whatever comes before it."""
 
-    def forward(self, ids: Tokens, cache: KVCache | None = None) -> Stream:
+    def forward(self, ids: Tokens, cache: KVCache | None = None, within: Tokens | None = None) -> Stream:
+        """Return the stream; `within` are the positions of tokens in their documents, where rows hold several."""
         return super().forward(ids)
 
 
@@ -75,7 +79,7 @@ class NgramEmbedding(TokenEmbedding, OnStepModule):
             f"{self.resets} asks; the loss jumps, and falls again."
         )
 
-    def forward(self, ids: Tokens, cache: KVCache | None = None) -> Stream:
+    def forward(self, ids: Tokens, cache: KVCache | None = None, within: Tokens | None = None) -> Stream:
         x = super().forward(ids)
         back, shifted = len(self.grams), ids + 1  # so that 0 means "no id"
         earlier = (
@@ -85,6 +89,8 @@ class NgramEmbedding(TokenEmbedding, OnStepModule):
         mask = self.dropout(x.new_ones(*ids.shape, back))
         for distance, table in enumerate(self.grams, start=1):
             before = earlier[:, back - distance : back - distance + ids.shape[1]]
+            if within is not None:  # a document has no id before its first token
+                before = before * (within >= distance)
             gram, kinds = before * wrapped(kinds) + gram, kinds * (self.num_embeddings + 1)
             row = gram if len(table) == kinds else hashed(gram, len(table))
             x = x + F.embedding(row, table, sparse=self.sparse) * mask[..., distance - 1 : distance]

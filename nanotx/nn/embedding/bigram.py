@@ -6,6 +6,7 @@ Source: Svenstrup et al. 2017, Hash Embeddings, https://arxiv.org/abs/1709.03933
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nanotx.config.schema import check_max, check_min
 from nanotx.nn.embedding.base import Embedding, NgramEmbedding, TokenEmbedding
@@ -15,6 +16,8 @@ from nanotx.nn.embedding.base import Embedding, NgramEmbedding, TokenEmbedding
 @dataclass(frozen=True, kw_only=True)
 class Bigram(Embedding):
     """A row for each id, and one for each pair of consecutive ids."""
+
+    supports_documents: ClassVar[bool] = True
 
     buckets: int = 2**15  # maximum number of rows in the table of pairs; with more pairs, some share a row
 

@@ -5,6 +5,7 @@ Source: Pagnoni et al. 2024, https://arxiv.org/abs/2412.09871, section 3.2.1, wh
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nanotx.config.schema import check_fraction, check_max, check_min
 from nanotx.errors import ConfigError
@@ -17,6 +18,8 @@ MAX_N = 8
 @dataclass(frozen=True, kw_only=True)
 class Ngrams(Embedding):
     """A row for each id, and one for each of the n-grams that end with it, up to `max_n` ids."""
+
+    supports_documents: ClassVar[bool] = True
 
     max_n: int = 3  # number of ids in the longest n-gram
     dropout: float = 0.0  # rate at which n-grams are dropped in training, each independently

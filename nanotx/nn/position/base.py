@@ -14,7 +14,7 @@ from torch import Tensor
 from nanotx.config.registry import Slot
 from nanotx.errors import ConfigError
 from nanotx.nn.exact import Exact
-from nanotx.nn.shapes import KeyPositions, Positions, Stream
+from nanotx.nn.shapes import KeyPositions, Positions, Stream, Tokens
 
 Rotated = Float[Tensor, "... t k"]
 
@@ -53,6 +53,8 @@ class PositionalEncoding(Exact):
 
     attention_scale: float = 1.0
     """Factor by which `rotate` scales queries and keys."""
+    within: Tokens | None = None
+    """Positions of tokens in their documents, where rows hold several; see `nanotx/nn/documents.py`."""
 
     def embed(self, x: Stream, positions: Positions) -> Stream:
         """Add the encoding of `positions` to the embedded tokens."""
@@ -62,7 +64,7 @@ class PositionalEncoding(Exact):
         """Rotate queries and keys by their `positions`."""
         return q, k
 
-    def bias(self, q_pos: Positions, k_pos: KeyPositions) -> Float[Tensor, "h t s"] | None:
+    def bias(self, q_pos: Positions, k_pos: KeyPositions) -> Float[Tensor, "*texts #h t s"] | None:
         """Return what to add to the scores of each head, or None for nothing."""
         return None
 
