@@ -42,6 +42,9 @@ class Windows:
     seed: int
     device: torch.device = CPU  # where batches are
 
+    masked = False
+    """Every target is learned; see `nanotx/data/documents.py` for texts of which some are not."""
+
     def __post_init__(self) -> None:
         if len(self.ids) <= self.context:
             raise DataError(
@@ -72,6 +75,14 @@ class Windows:
             first = rearrange(torch.from_numpy(starts).to(self.device), "b -> b 1")
             ids = self._held[first + torch.arange(self.context + 1, device=self.device)].long()
         return ids[:, :-1], ids[:, 1:]
+
+    def documents(self, step: int, batch: int, rows: range | None = None) -> Tokens | None:
+        """Return None: a window is one text; see `PackedWindows`."""
+        return None
+
+    def learned(self, step: int, batch: int) -> int | None:
+        """Return None: all targets are learned; see `PackedWindows`."""
+        return None
 
     def rows(self, starts: Order) -> NDArray[np.integer]:
         """Return the ids of each window and the one after it."""

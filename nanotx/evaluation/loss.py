@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from nanotx.data.documents import Packed
 from nanotx.hardware.device import Machine
+from nanotx.nn.loss.chunked_loss import IGNORE
 from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
 
@@ -35,10 +37,13 @@ class EvalText:
     unknown: int = 0  # the number of unknown tokens, whose text is not counted in `size`
     windows: tuple[NDArray[np.integer], ...] = ()  # read in place of `ids`; the first token of each is not scored
     requested_tokens: int = 0  # how many tokens to read in windows, approximately; 0 for all of the text
+    packed: Packed | None = None  # rows of documents that are read in place of `ids`, some of whose tokens are scored
 
     @property
     def tokens(self) -> int:
         """The number of scored tokens."""
+        if self.packed is not None:
+            return self.packed.targets
         return sum(len(window) - 1 for window in self.windows) if self.windows else len(self.ids)
 
     def batches(self, context: int, rows: int) -> Iterator[tuple[Tokens, Tokens]]:
@@ -56,6 +61,18 @@ class EvalText:
         if rest := len(self.ids) % context:
             x, y = self._between(len(self.ids) - rest, len(self.ids))
             yield rearrange(x, "t -> 1 t"), rearrange(y, "t -> 1 t")
+
+    def passes(self, context: int, rows: int) -> Iterator[tuple[Tokens, Tokens, Tokens | None]]:
+        """Yield what a model reads, what it is scored on (IGNORE for nothing), and the number of each token's document.
+
+        Rows of documents keep the length that they were packed for.
+        """
+        if self.packed is None:
+            yield from ((x, y, None) for x, y in self.batches(context, rows))
+            return
+        for first in range(0, len(self.packed.ids), rows):
+            some = slice(first, first + rows)
+            yield *self.packed.batch(some), self.packed.documents(some)
 
     def _between(self, first: int, end: int) -> tuple[Tensor, Tensor]:
         """Return the tokens from `first` to `end`, each after the one before it."""
@@ -121,15 +138,26 @@ class Spread:
         self.windows = self.tokens = 0
         self.squares = self.crossed = self.lengths = 0.0
 
-    def take(self, nats: Tensor) -> None:
-        """Add the losses of some windows, one row each."""
+    def take(self, nats: Tensor, scored: Tensor | None = None) -> None:
+        """Add the losses of some windows, one row each; `scored` are those that count, where not all do."""
         rows, length = nats.shape
         sums = nats.cpu().double().sum(1)
+        if scored is not None:
+            self.take_scored(sums, scored.cpu().double().sum(1))
+            return
         self.windows += rows
         self.tokens += rows * length
         self.squares += float(sums @ sums)
         self.crossed += length * float(sums.sum())
         self.lengths += rows * float(length) ** 2
+
+    def take_scored(self, sums: Tensor, lengths: Tensor) -> None:
+        """Add windows with other sums of losses and numbers of scored tokens each."""
+        self.windows += int((lengths > 0).sum())
+        self.tokens += int(lengths.sum())
+        self.squares += float(sums @ sums)
+        self.crossed += float(lengths @ sums)
+        self.lengths += float(lengths @ lengths)
 
     def stderr(self, mean: float) -> float | None:
         """Return the standard error of the mean loss, as if the windows were random; None for one window.
@@ -170,9 +198,10 @@ def cross_entropies(
     model.eval()
     try:
         with machine.autocast():
-            for x, y in eval_text.batches(context, max(1, many // context)):
+            for x, y, documents in eval_text.passes(context, max(1, many // context)):
                 on_batch()
-                stream = rearrange(model.hidden_states(x.to(device)), "b t d -> (b t) d")
+                apart = None if documents is None else documents.to(device)
+                stream = rearrange(model.hidden_states(x.to(device), None, apart), "b t d -> (b t) d")
                 targets = rearrange(y.to(device), "b t -> (b t)")
                 nats = list[Tensor]()
                 for rows, target in zip(stream.split(few), targets.split(few), strict=True):
@@ -181,7 +210,8 @@ def cross_entropies(
                     if spread:
                         nats.append(F.nll_loss(log_probs, target, reduction="none"))
                 if spread:
-                    spread.take(rearrange(torch.cat(nats), "(b t) -> b t", t=x.shape[1]))
+                    scored = None if eval_text.packed is None else y != IGNORE
+                    spread.take(rearrange(torch.cat(nats), "(b t) -> b t", t=x.shape[1]), scored)
     finally:
         model.train(training)
     return losses

@@ -25,6 +25,10 @@ from nanotx.tokenizers.storage import Origin, digest, text_of, write_file
 
 Ids = NDArray[np.integer[Any]]
 Same = TypeVar("Same", bound="Codec")
+LONGEST_TEMPLATE = 1 << 16
+"""Characters of a chat template that is read."""
+CHAT_TEMPLATE = "chat_template"
+"""The key of the chat template in a tokenizer's file."""
 UNKNOWN = "<unk>"
 """The name of the unknown token, of tokenizers with the field `unknown`."""
 
@@ -64,6 +68,8 @@ class Codec(ABC):
     """The number of ids, which are 0 to vocab_size - 1."""
     origin: Origin | None = None
     """A record of how it was trained, or None; it takes no part in equality."""
+    chat_template: str = ""
+    """How conversations become one text, in Jinja; see `chat_template.py`. Empty for a tokenizer without chats."""
     special_tokens: Mapping[str, int] = MappingProxyType({})
     """Special tokens: names such as `<|endoftext|>` and their ids, which ordinary text never encodes to."""
     nfc: bool = False
@@ -169,7 +175,11 @@ class Codec(ABC):
     @property
     def digest(self) -> str:
         """Return the SHA-256 of the codec; equal codecs have equal digests."""
-        return digest(self.part, self.to_dict())
+        return digest(self.part, self.table())
+
+    def table(self) -> dict[str, Any]:
+        """Return all that identifies the codec: its own table, and a chat template if it holds one."""
+        return self.to_dict() | ({CHAT_TEMPLATE: self.chat_template} if self.chat_template else {})
 
     @property
     def start(self) -> int:
@@ -186,6 +196,25 @@ class Codec(ABC):
         object.__setattr__(twin, "origin", origin)
         return twin
 
+    def with_chat_template(self: Same, source: str) -> Same:
+        """Return a copy that holds a chat template, which `save` writes."""
+        twin = copy.copy(self)
+        object.__setattr__(twin, "chat_template", source)
+        return twin
+
+    def with_special_tokens(self, names: Sequence[str]) -> "Codec":
+        """Return a codec that has these special tokens too: new ids, after all others.
+
+        Raises:
+            TokenizerError: its part has none; says which it has.
+        """
+        missing = [name for name in names if name not in self.special_tokens]
+        if not missing:
+            return self
+        from nanotx.tokenizers.special_tokens import add_special_tokens  # few tokenizers are changed
+
+        return add_special_tokens(self, missing)
+
     def save(self, path: str | Path) -> None:
         """Write one JSON file atomically.
 
@@ -196,7 +225,7 @@ class Codec(ABC):
 
     def to_json(self) -> str:
         """Return the text of the file that `save` writes."""
-        return text_of(self.part, self.to_dict(), self.origin)
+        return text_of(self.part, self.table(), self.origin)
 
     def check_ids(self, ids: Iterable[Any]) -> Ids:
         """Return the ids as an array, after checking that each is in range.
@@ -226,7 +255,7 @@ class Codec(ABC):
         return array.astype(np.int64)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Codec) and type(other) is type(self) and other.to_dict() == self.to_dict()
+        return isinstance(other, Codec) and type(other) is type(self) and other.table() == self.table()
 
     def __hash__(self) -> int:
         return hash((self.part, self.vocab_size))
@@ -240,6 +269,7 @@ class Tokenizer(
     shared=(
         "base",
         "byte_level",
+        "chat_template",
         "convert",
         "encode_files",
         "hard_texts",

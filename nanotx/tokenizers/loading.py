@@ -10,7 +10,7 @@ from nanotx.config.registry import is_foreign
 from nanotx.data.corpus.base import is_token_file
 from nanotx.errors import ConfigError, TokenizerError, UnknownPart, did_you_mean
 from nanotx.files import open_regular
-from nanotx.tokenizers.base import Codec, Tokenizer, from_dict_checked, preset_names
+from nanotx.tokenizers.base import CHAT_TEMPLATE, LONGEST_TEMPLATE, Codec, Tokenizer, from_dict_checked, preset_names
 from nanotx.tokenizers.storage import VERSION, Origin, Table, digest, exactly
 
 
@@ -91,11 +91,15 @@ def build_codec(file: Path, name: str, table: Table, origin: Origin | None) -> C
     Raises:
         TokenizerError: its part is unknown, or did not write this table.
     """
+    template = table.pop(CHAT_TEMPLATE, "")
+    if not isinstance(template, str) or len(template) > LONGEST_TEMPLATE:
+        raise TokenizerError(f"{file}: chat_template: expected a text, got {brief(template)}.")
     try:
         part = Tokenizer.find(name)
         codec = from_dict_checked(part, table) if is_foreign(part) else part.from_dict(table)
     except (TokenizerError, ConfigError) as error:
         raise TokenizerError(f"{file}: {error}") from None
+    codec = codec.with_chat_template(template) if template else codec
     return codec if origin is None else codec.with_origin(origin)
 
 

@@ -7,7 +7,7 @@ from reprlib import repr as brief
 import numpy as np
 
 from nanotx.errors import ConfigError, TextError, TokenizerError, did_you_mean
-from nanotx.tokenizers.base import UNKNOWN, Codec, Ids, normalize_nfc
+from nanotx.tokenizers.base import UNKNOWN, Codec, Ids, Tokenizer, normalize_nfc
 
 MAX_NAME_LENGTH = 256  # characters of a name
 SPLIT_POINT = re.compile("[A-Za-z][ \n]")
@@ -67,6 +67,31 @@ def assign_ids(first: int, special_tokens: Sequence[str], unknown: bool = False)
     """Assign ids to special tokens from `first` on, with `<unk>` last if `unknown`."""
     names = dict.fromkeys([*special_tokens, UNKNOWN] if unknown else special_tokens)
     return {name: first + index for index, name in enumerate(names)}
+
+
+def add_special_tokens(codec: Codec, names: Sequence[str]) -> Codec:
+    """Return a codec with new special tokens, after all its ids.
+
+    Raises:
+        TokenizerError: its part keeps no special tokens that can be added to.
+    """
+    check_special_tokens(names)
+    table = codec.to_dict()
+    if codec.part == "byte":
+        table.setdefault("special_tokens", {})
+    if not isinstance(table.get("special_tokens"), dict):
+        raise TokenizerError(
+            f"{codec.part}: no special tokens can be added to this tokenizer, and {', '.join(names)} are missing; it has "
+            f"{', '.join(codec.special_tokens) or 'none'}: give a chat template that writes these, by "
+            "--corpus.template FILE."
+        )
+    new = {name: codec.vocab_size + number for number, name in enumerate(names)}
+    table["special_tokens"] = {**table["special_tokens"], **new}
+    if "vocab_size" in table:
+        table["vocab_size"] += len(new)
+    added: Codec = Tokenizer.find(codec.part).from_dict(table)
+    added = added if codec.origin is None else added.with_origin(codec.origin)
+    return added.with_chat_template(codec.chat_template)
 
 
 def encode_with_special_tokens(codec: Codec, text: str, allowed: Collection[str]) -> Ids:

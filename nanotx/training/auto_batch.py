@@ -10,6 +10,7 @@ from torch import Tensor
 from nanotx.config.schema import divisors
 from nanotx.errors import ConfigError
 from nanotx.hardware.cgroup import memory_info
+from nanotx.nn.shapes import Tokens
 from nanotx.training.trainer import Trainer
 
 FREE_FRACTION = 0.5
@@ -64,23 +65,29 @@ def activation_bytes(trainer: Trainer, windows: int) -> int:
         return tensor
 
     weights = {weight.untyped_storage().data_ptr() for weight in trainer.model.parameters()}
-    x, y = trainer.windows.batch(0, windows)
+    x, y, documents, count = first_windows(trainer, windows)
     with (
         torch.random.fork_rng(devices=[]),
         trainer.row_randomness(range(windows)),
         torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
     ):
-        losses = trainer.forward_loss(x, y)  # holds the activations, so that none is freed and counted again
+        losses = trainer.forward_loss(x, y, documents, count)  # holds the activations, so that none is freed and counted again
     del losses
     return sum(size for pointer, size in kept.items() if pointer not in weights)
 
 
+def first_windows(trainer: Trainer, windows: int) -> tuple[Tokens, Tokens, Tokens | None, float | None]:
+    """Return the arguments of `forward_loss` for the first windows of the run, as one micro-batch."""
+    x, y = trainer.windows.batch(0, windows)
+    return x, y, trainer.windows.documents(0, windows), 1.0 if trainer.windows.masked else None
+
+
 def fits(trainer: Trainer, windows: int) -> bool:
     """Return whether a micro-batch of some windows goes through forward and backward on the accelerator."""
-    x, y = trainer.windows.batch(0, windows)
+    x, y, documents, count = first_windows(trainer, windows)
     try:
         with trainer.row_randomness(range(windows)):
-            trainer.forward_loss(x, y)[0].backward()
+            trainer.forward_loss(x, y, documents, count)[0].backward()
     except torch.OutOfMemoryError:
         return False
     finally:

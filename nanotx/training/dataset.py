@@ -1,20 +1,32 @@
 """The dataset of a run: split, tokenized, and ready to train and evaluate on."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from nanotx.data.batches import Windows
+from nanotx.data.conversations import Conversations
+from nanotx.data.documents import Documents, PackedWindows, pack
 from nanotx.data.mixtures import MixedWindows
-from nanotx.errors import DataError
+from nanotx.errors import ConfigError, DataError, TextError
 from nanotx.evaluation.loss import EvalText
-from nanotx.evaluation.texts import eval_texts_of, eval_texts_of_ids
+from nanotx.evaluation.texts import WHOLE, eval_texts_of, eval_texts_of_ids, eval_tokens
 from nanotx.hardware.memory import check_step_memory
 from nanotx.recipe import Recipe
 from nanotx.tokenizers import Codec
+from nanotx.tokenizers.chat_template import chat_template_of, with_chat
 from nanotx.tokenizers.saved import Saved
 from nanotx.tokenizers.token_corpus import TokenSplit, open_split, token_files_of
+from nanotx.training.chat_dataset import (
+    bytes_of,
+    encode_conversations,
+    encode_texts,
+    eval_text_of_documents,
+    said,
+    say_shortened,
+)
 from nanotx.training.text_cache import encode_large, is_large, scan
 
 MANY = 2**26
@@ -30,7 +42,7 @@ class Dataset:
     """Training windows and evaluation texts of a run, and their tokenizer."""
 
     codec: Codec
-    windows: Windows  # of the training text
+    windows: Windows | PackedWindows  # of the training text
     eval_texts: dict[str, EvalText]  # train and val, see `eval_texts_of`
     sha256: str  # of the whole text in UTF-8; of token files, see `TokenSplit`
     size: int  # of the text, in characters; of token files, the number of ids
@@ -61,6 +73,10 @@ def load_dataset(
         TextError: the validation text holds a character that the tokenizer did not see in training.
         ConfigError: a step would certainly fill this machine's memory.
     """
+    if isinstance(recipe.corpus, Conversations):
+        return chat_dataset(recipe, recipe.corpus, codec, check, say)
+    if recipe.corpus.keeps_apart:
+        return documents_dataset(recipe, codec, check)
     if files := token_files_of(recipe.corpus):
         check_memory(recipe)
         return token_dataset(recipe, open_split(recipe.corpus, files, recipe.tokenizer, codec, check))
@@ -84,6 +100,98 @@ def load_dataset(
         bytes_per_token=Fraction(len(training.encode("utf-8")), len(ids)),
         floor=recipe.corpus.floor(),
         nuls=training.count("\0"),
+        size=size,
+        sha256=digest,
+    )
+
+
+def chat_dataset(
+    recipe: Recipe,
+    corpus: Conversations,
+    codec: Codec | None,
+    check: Callable[[str, int], None],
+    say: Callable[[str], None],
+) -> Dataset:
+    """Return the dataset of conversations: whole ones are packed into rows, and only answers are learned.
+
+    The tokenizer holds the chat template from then on. See `load_dataset` for the arguments.
+    """
+    training, validation = corpus.split_conversations()
+    texts, digest = said(training), sha256(*(json.dumps(messages) for messages in (*training, *validation)))
+    check(digest, sum(map(len, texts)) + sum(map(len, said(validation))))
+    if codec is None:
+        codec = with_chat(recipe.tokenizer.train_checked(texts, texts[0]), corpus.template_source())
+    template = chat_template_of(codec)
+    if template is None:
+        raise ConfigError(f"{corpus.where()}: the tokenizer of this run holds no chat template; begin a new run.")
+    context, apart, where = recipe.model.context, corpus.keeps_apart, corpus.where()
+    learned, shortened = encode_conversations(template, training, context, where)
+    held_out, _ = encode_conversations(template, validation, context, f"{where}: validation")
+    say_shortened(say, corpus, shortened, len(training), context)
+    return dataset_of_documents(recipe, codec, learned, held_out, bytes_of(texts, learned), digest, sum(map(len, texts)))
+
+
+def documents_dataset(recipe: Recipe, codec: Codec | None, check: Callable[[str, int], None]) -> Dataset:
+    """Return the dataset of documents that are kept apart: the last ones are for validation, each whole.
+
+    See `load_dataset` for the arguments.
+    """
+    corpus = recipe.corpus
+    every = list(corpus.texts())
+    cut = len(every) - max(1, round(len(every) * corpus.validation)) if corpus.validation else len(every)
+    if not 0 < cut < len(every):
+        raise DataError(
+            f"{corpus.where()}: {len(every)} document{'s' * (len(every) != 1)} with validation={corpus.validation:g} "
+            f"leave {cut} to train on and {len(every) - cut} to validate on; both need one at least: try more files, or "
+            "--corpus.documents join."
+        )
+    training, digest, size = every[:cut], sha256(*(json.dumps(text) for text in every)), sum(map(len, every))
+    check(digest, size)
+    codec = codec or recipe.tokenizer.train_checked(training, training[0])
+    learned = encode_texts(codec, training)
+    try:
+        held_out = encode_texts(codec, every[cut:])
+    except TextError as error:
+        raise TextError(f"validation text, of which training saw nothing: {error}") from None
+    return dataset_of_documents(recipe, codec, learned, held_out, bytes_of(training, learned), digest, size)
+
+
+def dataset_of_documents(
+    recipe: Recipe,
+    codec: Codec,
+    learned: Documents,
+    held_out: Documents,
+    bytes_per_token: Fraction,
+    digest: str,
+    size: int,
+) -> Dataset:
+    """Return the dataset of documents that any corpus may give.
+
+    Args:
+        recipe: whose context, seed and evaluation are meant.
+        codec: the tokenizer that made the ids.
+        learned: the documents to train on.
+        held_out: the documents to validate on.
+        bytes_per_token: of the training text.
+        digest: identifies all documents.
+        size: of all documents, in characters or ids.
+    """
+    context, apart, plan = recipe.model.context, recipe.corpus.keeps_apart, recipe.train
+    if apart:
+        recipe.model.check_documents()
+    check_memory(recipe)
+    limit = WHOLE if plan.eval_tokens == "auto" else plan.eval_tokens
+    count = eval_tokens(plan, context) if limit and len(held_out.ids) > limit else 0
+    most = count or len(held_out.ids)  # as much of the training text
+    return Dataset(
+        codec=codec,
+        windows=PackedWindows(packed=pack(learned, context, apart), seed=recipe.seeds.data),
+        eval_texts={
+            "train": eval_text_of_documents(codec, learned, context, apart, most),
+            "val": eval_text_of_documents(codec, held_out, context, apart, count),
+        },
+        bytes_per_token=bytes_per_token,
+        floor=recipe.corpus.floor(),
         size=size,
         sha256=digest,
     )

@@ -19,6 +19,7 @@ import nanotx
 from nanotx.config.plugin_errors import describe_part
 from nanotx.config.schema import divisors
 from nanotx.data.batches import Windows, step_seed
+from nanotx.data.documents import PackedWindows
 from nanotx.distributed import Alone, Ranks, Sum, tree_sum
 from nanotx.errors import ConfigError, Diverged, MemoryFull, RunError, is_memory_full
 from nanotx.hardware.device import Machine
@@ -26,8 +27,9 @@ from nanotx.nn.buffers import Buffers
 from nanotx.nn.canonical import to_canonical
 from nanotx.nn.dropout import named_dropouts, row_seeded
 from nanotx.nn.hooks import AuxLossModule, OnStepModule
-from nanotx.nn.loss import Head
+from nanotx.nn.loss import Head, LossModule
 from nanotx.nn.loss.cross_entropy import CrossEntropy
+from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
 from nanotx.optim.state import StateCodec, Table
 from nanotx.recipe import Recipe
@@ -78,11 +80,15 @@ class Progress:
 class Trainer:
     """The training state, and the step that updates it."""
 
-    def __init__(self, recipe: Recipe, model: Transformer, windows: Windows, machine: Machine) -> None:
+    def __init__(
+        self, recipe: Recipe, model: Transformer, windows: Windows | PackedWindows, machine: Machine
+    ) -> None:
         self.recipe, self.machine = recipe, machine
         self.ranks: Ranks = Alone()  # the processes that train together
         self.windows = replace(windows, device=machine.device)
         model.add_loss(recipe.loss, recipe.seeds.weights)
+        if windows.masked:
+            check_masked(recipe, model.loss)
         self.model = model.to(machine.device).train()
         freeze(self.model, recipe.freeze)
         self.buffers = Buffers(self.model)
@@ -173,7 +179,9 @@ class Trainer:
         for module in self.on_step_modules:
             module.on_step(step, plan.steps)
         with self.memory_checked():
-            losses = self.backward(*self.windows.batch(step, plan.batch_size, self.own_rows()))
+            own = self.own_rows()
+            documents = self.windows.documents(step, plan.batch_size, own)
+            losses = self.backward(*self.windows.batch(step, plan.batch_size, own), documents)
             self.scaler.unscale_(self.optimizer)
             norm = clip(self.model.parameters(), plan.grad_clip or math.inf)
         numbers = losses | {"grad_norm": norm}
@@ -288,23 +296,26 @@ class Trainer:
         share, size = self.ranks.share(plan.num_micro_batches), plan.batch_size // plan.num_micro_batches
         return range(share.start * size, share.stop * size)
 
-    def backward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    def backward(self, x: Tokens, y: Tokens, documents: Tokens | None = None) -> dict[str, Tensor]:
         """Compute the gradient of the mean loss over a step's windows; return its losses.
 
-        Micro-batches are summed in the order of `distributed/tree.py`, which does not depend on the number of ranks.
+        The mean is over the targets that count, those of all micro-batches, which are summed in the order of
+        `distributed/tree.py`: it does not depend on the number of ranks.
 
         Args:
             x: inputs of `own_rows`.
-            y: the next token of each.
+            y: the next token of each; IGNORE where it does not count.
+            documents: the number of each input's document, where they are kept apart.
         """
         parts, params, own = self.recipe.train.num_micro_batches, [*self.model.parameters()], self.own_rows()
-        size = self.recipe.train.batch_size // parts
+        size, count = self.recipe.train.batch_size // parts, self.mean_count()
 
         def micro_batch(number: int) -> Sum:
             first = number * size
             rows, place = range(first, first + size), slice(first - own.start, first - own.start + size)
             with self.row_randomness(rows):
-                total, losses = self.forward_loss(x[place], y[place])
+                apart = None if documents is None else documents[place]
+                total, losses = self.forward_loss(x[place], y[place], apart, count)
                 self.scaler.scale(total / parts).backward()
             return Sum(taken(params), {name: loss / parts for name, loss in losses.items()})
 
@@ -312,6 +323,16 @@ class Trainer:
         for param, gradient in zip(params, total.gradients, strict=True):
             param.grad = gradient
         return total.losses
+
+    def mean_count(self) -> float | None:
+        """Return what the sums of a micro-batch are divided by; None where all targets count.
+
+        It is the mean number of targets of this step's micro-batches, and the same for each of them, so that the sum of
+        their quotients, divided by their number, is the mean over all targets that count.
+        """
+        plan = self.recipe.train
+        count = self.windows.learned(self.progress.step, plan.batch_size)
+        return None if count is None else max(1, count) / plan.num_micro_batches
 
     @contextmanager
     def row_randomness(self, rows: range) -> Iterator[None]:
@@ -324,18 +345,26 @@ class Trainer:
         with row_seeded(self.dropouts, seed, rows, self.machine.device):
             yield
 
-    def forward_loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward_loss(
+        self, x: Tokens, y: Tokens, documents: Tokens | None = None, count: float | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss that a micro-batch lowers, and the losses that its row reports.
 
         The row reports as `loss` the cross-entropy of the next token, which `nn/loss/chunked_loss.py` computes. If
         training minimises something else, that is `total_loss`, and `aux_loss` is the sum of the auxiliary losses, each
         of which is reported under the name of its module.
+
+        Args:
+            x: the inputs.
+            y: the next token of each; IGNORE where it does not count.
+            documents: the number of each input's document, where they are kept apart.
+            count: what sums are divided by; see `Head`.
         """
         model = self.model
         assert model.loss is not None
-        head = Head(model.logits, [*model.head.parameters()], self.recipe.train.loss_chunk_size)
+        head = Head(model.logits, [*model.head.parameters()], self.recipe.train.loss_chunk_size, count)
         with self.machine.autocast(), model.one_pass():
-            total, cross_entropy = model.loss(head, model.hidden_states(x), y)
+            total, cross_entropy = model.loss(head, model.hidden_states(x, None, documents), y)
         aux = {f"aux_loss/{name}": loss for name, loss in model.aux_losses().items()} if self.has_aux_losses else {}
         total = total + sum(aux.values())
         if not self.has_other_loss:
@@ -374,6 +403,17 @@ def taken(params: Iterable[nn.Parameter]) -> list[Tensor | None]:
         gradients.append(param.grad)
         param.grad = None
     return gradients
+
+
+def check_masked(recipe: Recipe, loss: nn.Module | None) -> None:
+    """Raise ConfigError if the loss cannot leave targets out, or a part cannot keep documents apart."""
+    if type(loss).forward is not LossModule.forward:
+        raise ConfigError(
+            f"loss {recipe.loss.part}: corpus {recipe.corpus.part} leaves some tokens out of the loss, and this loss reads "
+            "several tokens at a time; try --loss cross_entropy."
+        )
+    if recipe.corpus.keeps_apart:
+        recipe.model.check_documents()
 
 
 def clip(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:

@@ -122,6 +122,19 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
         """
         return None
 
+    @property
+    def keeps_apart(self) -> bool:
+        """Whether each document is read as if it were alone, in training and in evaluation."""
+        return False
+
+    def texts(self) -> Iterator[str]:
+        """Yield the documents of this corpus, which `keeps_apart` keeps apart; each is a text of its own.
+
+        Raises:
+            DataError: they cannot be read.
+        """
+        yield self.checked()
+
     def where(self) -> str:
         """Return the name of this corpus for messages, with its file if it does not come with nanotx."""
         return f"corpus {self.part}" + (f" ({file_of(type(self))})" if is_foreign(type(self)) else "")

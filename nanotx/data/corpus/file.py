@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from nanotx.data.corpus.base import Corpus
 from nanotx.data.text_files import blocks, files_named, read_text
@@ -29,6 +30,7 @@ class File(Corpus):
     its end if it has none. A byte-order mark is dropped.
     """
 
+    documents: Literal["join", "separate"] = "join"  # the files are one text, or each is read as if it were alone
     path: str = ""  # my.txt, a folder, or a glob such as "books/**/*.txt"
 
     def text(self) -> str:
@@ -38,14 +40,7 @@ class File(Corpus):
             DataError: there is no such file, none in the folder or glob, one cannot be read or is not UTF-8, or all are
                 empty.
         """
-        if not self.path:
-            raise DataError("corpus file: path is empty; give --corpus.path my.txt")
-        try:
-            texts = [text for path in files_named(WHERE, self.path) if (text := _read(path, self.remedy))]
-        except OSError as error:
-            raise DataError(f"corpus file: {error.filename or self.path}: cannot be read: {error.strerror}.") from None
-        if not texts:
-            raise DataError(f"corpus file: {self.path}: there is no text in it.")
+        texts = list(self.texts())
         ended = [text if text.endswith("\n") else text + "\n" for text in texts[:-1]]
         return "".join([*ended, texts[-1]])
 
@@ -53,6 +48,29 @@ class File(Corpus):
     def remedy(self) -> str:
         """The second remedy for a file that is not UTF-8."""
         return OF_ONE if Path(self.path).is_file() else OF_MANY
+
+    @property
+    def keeps_apart(self) -> bool:
+        return self.documents == "separate"
+
+    def texts(self) -> Iterator[str]:
+        """Yield the text of each file that has one.
+
+        Raises:
+            DataError: as for `text`.
+        """
+        if not self.path:
+            raise DataError("corpus file: path is empty; give --corpus.path my.txt")
+        empty = True
+        try:
+            for path in files_named(WHERE, self.path):
+                if text := _read(path, self.remedy):
+                    empty = False
+                    yield text
+        except OSError as error:
+            raise DataError(f"corpus file: {error.filename or self.path}: cannot be read: {error.strerror}.") from None
+        if empty:
+            raise DataError(f"corpus file: {self.path}: there is no text in it.")
 
     def size_hint(self) -> int:
         """Return the size of the files in bytes; 0 if one cannot be accessed."""

@@ -12,6 +12,9 @@ from torch.nn import functional as F
 
 from nanotx.nn.shapes import Stream, Tokens
 
+IGNORE = -100
+"""The target of a token that does not count, as in PyTorch's `cross_entropy`."""
+
 Rows = Float[Tensor, "n d"]
 """The stream at n positions, in any order."""
 RowLogits = Float[Tensor, "n v"]
@@ -30,15 +33,24 @@ class Head:
         chunk: the maximum number of tokens whose logits exist at once; 0 for no limit. At a vocabulary of fifty
             thousand the logits of a batch are by far the largest tensor of a step; in chunks, the gradient of each
             chunk is computed before the logits of the next one.
+        count: the number that sums are divided by to be means; None for the number of tokens, all of which count.
+            Where it is given, targets of IGNORE are left out: a step divides the sums of all its micro-batches by one
+            number, so that its loss is the mean over the targets that count, however it is split.
     """
 
-    def __init__(self, logits: Callable[[Tensor], Tensor], weights: Sequence[Tensor], chunk: int = 0) -> None:
-        self.logits, self.weights, self.chunk = logits, weights, chunk
+    def __init__(
+        self,
+        logits: Callable[[Tensor], Tensor],
+        weights: Sequence[Tensor],
+        chunk: int = 0,
+        count: float | None = None,
+    ) -> None:
+        self.logits, self.weights, self.chunk, self.count = logits, weights, chunk, count
 
     def mean(
         self, x: Stream, targets: Tokens, objective: Objective, weights: Sequence[Tensor] = ()
     ) -> tuple[Scalar, Scalar]:
-        """Return the mean of an objective over all tokens, and their mean cross-entropy, which has no gradient.
+        """Return the mean of an objective over all tokens that count, and their mean cross-entropy without a gradient.
 
         Args:
             x: the stream, which the head reads.
@@ -47,12 +59,16 @@ class Head:
             weights: parameters other than the head's that `objective` uses.
         """
         rows, wanted = rearrange(x, "b t d -> (b t) d"), rearrange(targets, "b t -> (b t)")
+        count: float = len(rows)
+        if self.count is not None:
+            counts = wanted != IGNORE
+            rows, wanted, count = rows[counts], wanted[counts], self.count
         if not 0 < self.chunk < len(rows):
             total, cross = self.sums(rows, wanted, objective)
-            return total / len(rows), cross.detach() / len(rows)
+            return total / count, cross.detach() / count
         learned = [weight for weight in [*self.weights, *weights] if weight.requires_grad]
         total, cross = Chunked.apply(rows, wanted, self, objective, *learned)  # type: ignore[no-untyped-call]
-        return total / len(rows), cross / len(rows)
+        return total / count, cross / count
 
     def sums(self, rows: Rows, targets: RowTargets, objective: Objective) -> tuple[Scalar, Scalar]:
         """Return the objective of some tokens and their cross-entropy, each summed, in float32."""

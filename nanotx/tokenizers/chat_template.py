@@ -1,0 +1,288 @@
+"""Chat templates: from messages to ids, the same in training and in chatting.
+
+A template is a program in Jinja that writes messages as one text, with special tokens where a message begins and ends.
+It is run in Jinja's sandbox, because it may come with somebody's model: it reaches no attribute or function of Python.
+
+Three things keep training and chatting alike, and the user out of the model's special tokens:
+
+- The text is cut where an answer begins and at every special token, and each piece is encoded by itself. So the ids of
+  a conversation up to an answer are the ids that a chat is asked with.
+- The name of a special token in a message is broken before the template runs, by a character that no text holds, and
+  whole again when its piece is encoded as ordinary text.
+- What is learned is each answer, and the special token that ends it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotx.data.conversations import ASSISTANT, Message
+from nanotx.errors import ConfigError, TextError
+from nanotx.tokenizers.base import LONGEST_TEMPLATE, UNKNOWN, Codec, Ids
+from nanotx.tokenizers.special_tokens import segments
+
+if TYPE_CHECKING:  # jinja2 is imported where a template is run: no other run needs it
+    from jinja2 import Template
+
+DEFAULT = """\
+{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}
+{% if add_generation_prompt %}<|assistant|>{% endif %}
+"""
+"""The template of nanotx: a special token for each role before a message, and one after it."""
+
+DEFAULT_SPECIAL_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
+"""The special tokens of `DEFAULT`."""
+
+BREAKS = [chr(point) for point in range(0xFDD0, 0xFDF0)]
+"""Characters of which Unicode promises that no text holds them."""
+
+LONGEST_REPETITION = 1 << 16
+"""Characters or items to which a template may multiply a text or a list."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedChat:
+    """A conversation as ids."""
+
+    ids: Ids
+    learned: NDArray[np.bool_]  # those of the answers and of the special token that ends each
+    answers: tuple[int, ...]  # where each answer begins
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A chat template with its tokenizer.
+
+    Args:
+        codec: the tokenizer; its special tokens are those that the template may write.
+        source: the template, in Jinja.
+    """
+
+    codec: Codec
+    source: str
+
+    def encode(self, messages: Sequence[Message], generation_prompt: bool = False) -> EncodedChat:
+        """Return a conversation as ids.
+
+        Args:
+            messages: the conversation.
+            generation_prompt: end where the assistant's next answer begins.
+
+        Raises:
+            ConfigError: the template fails, reaches for Python, or does not write a conversation's beginning as it
+                writes the beginning of a longer one; the message gives the line, or the message.
+            TextError: the tokenizer cannot encode a message.
+        """
+        broken, mark = self.broken(messages)
+        text = self.render(broken, generation_prompt)
+        begins = [self.before_answer(broken, number, text) for number, _ in answers_of(messages)]
+        edges, ids, learned, answers, inside = [*begins, len(text)], list[Ids](), list[NDArray[np.bool_]](), [], False
+        self.add(text[: edges[0]], mark, ids, learned, False)
+        for number, (begin, end) in enumerate(zip(edges, edges[1:], strict=False)):
+            answers.append(sum(map(len, ids)))
+            inside = self.add(text[begin:end], mark, ids, learned, True)
+            if inside:
+                raise ConfigError(
+                    f"chat template: no special token ends answer {number + 1}, so a chat could not tell its end; the "
+                    f"tokenizer has {', '.join(self.names) or 'none'}: write one of them after an answer."
+                )
+        return EncodedChat(
+            ids=np.concatenate([np.empty(0, np.int32), *ids]),
+            learned=np.concatenate([np.empty(0, bool), *learned]),
+            answers=tuple(answers),
+        )
+
+    def add(self, text: str, mark: str, ids: list[Ids], learned: list[NDArray[np.bool_]], inside: bool) -> bool:
+        """Append the ids of a text, and whether each is learned: up to its first special token, where `inside`.
+
+        Returns:
+            Whether it has ended inside an answer.
+        """
+        for segment, special in segments(text, self.names):
+            if special:
+                row = np.array([self.codec.special_tokens[segment]], np.int32)
+            else:
+                row = self.codec.encode(segment.replace(mark, ""))
+            ids.append(row)
+            learned.append(np.full(len(row), inside))
+            inside = inside and not special
+        return inside
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the special tokens that a template may write."""
+        return tuple(name for name in self.codec.special_tokens if name != UNKNOWN)
+
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """Return the ids at which an answer ends: special tokens, none of which an answer holds."""
+        return frozenset(self.codec.special_tokens[name] for name in self.names)
+
+    def broken(self, messages: Sequence[Message]) -> tuple[list[Message], str]:
+        """Return the messages with the names of special tokens broken, and the character that breaks them."""
+        every = self.source + "".join(message.content for message in messages)
+        mark = next((letter for letter in BREAKS if letter not in every), None)
+        if mark is None:
+            raise TextError("chat: the messages hold every one of the 32 noncharacters U+FDD0 to U+FDEF; leave one out.")
+        if not self.names:
+            return list(messages), mark
+        pattern = re.compile("|".join(map(re.escape, sorted(self.names, key=len, reverse=True))))
+        return [
+            Message(message.role, pattern.sub(lambda found: found[0][0] + mark + found[0][1:], message.content))
+            for message in messages
+        ], mark
+
+    def before_answer(self, messages: Sequence[Message], number: int, text: str) -> int:
+        """Return where in a conversation's text the answer begins that is message `number`.
+
+        Raises:
+            ConfigError: the template asks for this answer in other words than those that it writes before it.
+        """
+        prompt = self.render(messages[:number], True)
+        if not text.startswith(prompt):
+            same = next((at for at, pair in enumerate(zip(prompt, text, strict=False)) if pair[0] != pair[1]), len(text))
+            raise ConfigError(
+                f"chat template: before message {number + 1} it writes {text[max(0, same - 20) : same + 20]!r}, and asks "
+                f"for it with {prompt[max(0, same - 20) : same + 20]!r}: a model would be asked otherwise than it was "
+                "taught; write the same where add_generation_prompt is true."
+            )
+        return len(prompt)
+
+    def render(self, messages: Sequence[Message], generation_prompt: bool) -> str:
+        """Return the text that the template writes.
+
+        Raises:
+            ConfigError: it fails, or reaches for Python; the message gives the line and the reason.
+        """
+        tables = [{"role": message.role, "content": message.content} for message in messages]
+        return run(compiled(self.source), self.source, {"messages": tables, "add_generation_prompt": generation_prompt})
+
+
+def answers_of(messages: Sequence[Message]) -> list[tuple[int, Message]]:
+    """Return the assistant's messages, each with its place."""
+    return [(number, message) for number, message in enumerate(messages) if message.role == ASSISTANT]
+
+
+def chat_template_of(codec: Codec) -> ChatTemplate | None:
+    """Return the chat template that a tokenizer holds; None if it holds none."""
+    return ChatTemplate(codec, codec.chat_template) if codec.chat_template else None
+
+
+def with_chat(codec: Codec, source: str = "") -> Codec:
+    """Return a tokenizer that holds a chat template, and the special tokens of it.
+
+    Args:
+        codec: any tokenizer.
+        source: the template; if empty, the one that it holds, or else that of nanotx, whose special tokens are added.
+
+    Raises:
+        TokenizerError: special tokens cannot be added to it.
+        ConfigError: the template is not valid.
+    """
+    if not source and codec.chat_template:
+        return codec
+    if source:
+        compiled(source)
+        codec = codec.with_special_tokens([name for name in DEFAULT_SPECIAL_TOKENS if name in source])
+        return codec.with_chat_template(source)
+    return codec.with_special_tokens(DEFAULT_SPECIAL_TOKENS).with_chat_template(DEFAULT)
+
+
+# Jinja.
+
+
+@lru_cache(maxsize=16)
+def compiled(source: str) -> "Template":
+    """Return a template, ready to run in the sandbox.
+
+    Raises:
+        ConfigError: it is not valid Jinja; the message gives the line.
+    """
+    from jinja2.exceptions import TemplateSyntaxError
+
+    if len(source) > LONGEST_TEMPLATE:
+        raise ConfigError(f"chat template: {len(source):,} characters; expected at most {LONGEST_TEMPLATE:,}.")
+    try:
+        return environment().from_string(source)
+    except TemplateSyntaxError as error:
+        raise ConfigError(f"chat template: line {error.lineno}: {error.message}{line_of(source, error.lineno)}.") from None
+    except RecursionError:
+        raise ConfigError("chat template: nested too deeply.") from None
+
+
+@lru_cache(maxsize=1)
+def environment() -> Any:
+    """Return Jinja's sandbox, with the settings and functions that published templates expect."""
+    from jinja2.ext import loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+
+    class Sandbox(ImmutableSandboxedEnvironment):
+        """The sandbox, in which no text or list is multiplied to fill the memory."""
+
+        intercepted_binops = frozenset({"*", "**"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            if operator == "**" or any(isinstance(side, int) and abs(side) > LONGEST_REPETITION for side in (left, right)):
+                raise ConfigError(f"{left!r:.20} {operator} {right!r:.20} is more than a template may compute")
+            return super().call_binop(context, operator, left, right)
+
+        def unsafe_undefined(self, obj: Any, attribute: str) -> Any:
+            raise SecurityError(f"attribute {attribute!r} of {type(obj).__name__}")  # Jinja would write nothing
+
+    made = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    del made.globals["lipsum"]  # writes texts of any length
+    made.globals["raise_exception"] = raise_exception
+    made.filters["tojson"] = to_json
+    return made
+
+
+def raise_exception(message: object) -> None:
+    """Let a template refuse what it is given."""
+    raise ConfigError(f"refuses these messages: {message}")
+
+
+def to_json(value: object, indent: int | None = None) -> str:
+    """Return a value as JSON, in plain characters and without HTML's escapes."""
+    import json  # of few templates
+
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def run(template: "Template", source: str, values: Mapping[str, Any]) -> str:
+    """Return what a template writes.
+
+    Raises:
+        ConfigError: it fails, or reaches for Python; the message gives the line and the reason.
+    """
+    from jinja2.exceptions import SecurityError
+
+    try:
+        return template.render(values)
+    except Exception as error:  # of a template, which may raise anything
+        reason, line = f"{type(error).__name__}: {error!s:.200}", failing_line(error)
+        if isinstance(error, SecurityError):
+            reason = f"reaches for Python, which a template may not: {error!s:.200}"
+        elif isinstance(error, ConfigError):  # of `raise_exception`, or of a product that is too large
+            reason = str(error)
+        raise ConfigError(f"chat template: line {line}: {reason.removesuffix('.')}{line_of(source, line)}.") from None
+
+
+def failing_line(error: BaseException) -> int:
+    """Return the line of a template at which an error arose; Jinja names it in the traceback."""
+    trace, line = error.__traceback__, 0
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "<template>":
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def line_of(source: str, number: int) -> str:
+    """Return a line of a template for a message."""
+    lines = source.split("\n")
+    return f" (in {lines[number - 1].strip()!r:.80})" if 0 < number <= len(lines) else ""

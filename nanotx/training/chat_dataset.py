@@ -1,0 +1,133 @@
+"""Datasets of documents: of conversations, whose answers alone are learned, and of texts that are kept apart."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate
+
+import numpy as np
+
+from nanotx.data.conversations import Conversation, Conversations
+from nanotx.data.documents import Documents, pack
+from nanotx.errors import ConfigError, DataError, TextError
+from nanotx.evaluation.loss import EvalText
+from nanotx.evaluation.texts import byte_count
+from nanotx.tokenizers import Codec
+from nanotx.tokenizers.base import Ids
+from nanotx.tokenizers.chat_template import ChatTemplate, EncodedChat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shortened:
+    """How many conversations were longer than the context, and end after the last answer that fits."""
+
+    count: int = 0
+    longest: int = 0  # tokens of the longest
+
+
+def encode_conversations(
+    template: ChatTemplate, conversations: Sequence[Conversation], context: int, where: str
+) -> tuple[Documents, Shortened]:
+    """Return conversations as documents; one that is longer than the context ends after the last answer that fits.
+
+    Args:
+        template: with its tokenizer.
+        conversations: all of them.
+        context: tokens of a window.
+        where: begins the messages.
+
+    Raises:
+        DataError: the first answer of a conversation does not fit the context; says which.
+        ConfigError: the template fails on a conversation; says which.
+        TextError: the tokenizer cannot encode a conversation; says which.
+    """
+    rows, learned, shortened = list[Ids](), list[np.ndarray](), Shortened()
+    for number, messages in enumerate(conversations, start=1):
+        place = f"{where}: conversation {number:,}"
+        encoded = encoded_at(place, template, messages)
+        if len(encoded.ids) > context + 1:
+            length = len(encoded.ids)
+            shortened = Shortened(count=shortened.count + 1, longest=max(shortened.longest, length))
+            encoded = fitting(place, template, messages, encoded, context)
+        rows.append(encoded.ids)
+        learned.append(encoded.learned)
+    starts = np.array([0, *accumulate(map(len, rows))][:-1], np.int64)
+    return Documents(ids=np.concatenate(rows), starts=starts, counted=np.concatenate(learned)), shortened
+
+
+def encoded_at(place: str, template: ChatTemplate, messages: Conversation) -> EncodedChat:
+    """Return a conversation as ids; an error says where it is."""
+    try:
+        return template.encode(messages)
+    except (ConfigError, TextError) as error:
+        raise type(error)(f"{place}: {error}") from None
+
+
+def fitting(
+    place: str, template: ChatTemplate, messages: Conversation, whole: EncodedChat, context: int
+) -> EncodedChat:
+    """Return the beginning of a conversation, up to the last answer that fits the context with its end.
+
+    Raises:
+        DataError: its first answer does not.
+    """
+    answers = [number for number, message in enumerate(messages) if message.role == "assistant"]
+    for number in reversed(answers[:-1]):
+        shorter = encoded_at(place, template, messages[: number + 1])
+        if len(shorter.ids) <= context + 1:
+            return shorter
+    end = whole.answers[0] + int(np.argmin(np.append(whole.learned[whole.answers[0] :], False)))
+    raise DataError(
+        f"{place}: its first answer ends at token {end:,}, and a window has model.context={context:,}; try "
+        f"--model.context {max(end, context + 1)}, or a shorter answer."
+    )
+
+
+def eval_text_of_documents(codec: Codec, documents: Documents, context: int, apart: bool, count: int) -> EvalText:
+    """Return the evaluation text of documents, all of which are read: `count` tokens of them, evenly spread, or all.
+
+    Its bits per byte are those of what is learned, such as the answers: special tokens have no bytes.
+    """
+    packed = pack(documents, context, apart)
+    part = bool(count) and packed.ids.size > count
+    if part:
+        packed = packed.spread(max(1, count // context))
+    scored = packed.ids[:, 1:][packed.learned(slice(None))]
+    return EvalText(
+        ids=documents.ids,
+        start=codec.start,
+        size=byte_count(codec, scored),
+        packed=packed,
+        requested_tokens=count if part else 0,
+    )
+
+
+def encode_texts(codec: Codec, texts: Sequence[str]) -> Documents:
+    """Return texts as documents."""
+    rows = [ids for text in texts if len(ids := codec.encode(text))]
+    if not rows:
+        raise DataError(f"{codec.part}: makes no tokens of {len(texts)} documents; try longer ones.")
+    starts = np.array([0, *accumulate(map(len, rows))][:-1], np.int64)
+    return Documents(ids=np.concatenate(rows), starts=starts)
+
+
+def said(conversations: Sequence[Conversation]) -> list[str]:
+    """Return what is said in conversations: the texts that a tokenizer is trained on."""
+    return ["\n".join(message.content for message in messages) + "\n" for messages in conversations]
+
+
+def bytes_of(texts: Sequence[str], documents: Documents) -> Fraction:
+    """Return the mean UTF-8 bytes of a token."""
+    return Fraction(sum(len(text.encode("utf-8")) for text in texts), len(documents.ids))
+
+
+Say = Callable[[str], None]
+
+
+def say_shortened(say: Say, corpus: Conversations, shortened: Shortened, total: int, context: int) -> None:
+    """Report conversations that were longer than the context, if there are any."""
+    if shortened.count:
+        say(
+            f"{corpus.where()}: {shortened.count:,} of {total:,} conversations are longer than model.context={context:,} "
+            f"(the longest has {shortened.longest:,} tokens) and end after the last answer that fits."
+        )
