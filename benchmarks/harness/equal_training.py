@@ -40,15 +40,17 @@ GAIN = 0.6
 def verdict_on(name: str, recipe: Recipe, dropouts: tuple[float, ...], device: str, threads: int) -> str:
     """Return "pass", or in which way a contender is not equal to the baseline."""
     data, machine = dataset_of(recipe), choose_machine(device, "float32", threads)
+    windows = data.windows
+    assert isinstance(windows, Windows)
     who, plain = CONTENDERS[name], with_dropout(recipe, 0.0)
     try:
         for training in (False, True):
-            same_function(build_pair(who, plain, data, machine), data.windows, machine, training)
+            same_function(build_pair(who, plain, data, machine), windows, machine, training)
         same_losses(plain, who, data, machine)
         for fraction in dropouts:
             if fraction:
                 pair = build_pair(who, with_dropout(recipe, fraction), data, machine)
-                same_dropout(pair, data.windows, machine)
+                same_dropout(pair, windows, machine)
     except (LawBroken, ConfigError) as error:
         return f"failed: {error}"
     return PASS

@@ -146,8 +146,8 @@ def conversation_of(where: str, line: str) -> Conversation:
     if checked[-1].role != ASSISTANT:
         least = any(message.role == ASSISTANT for message in checked)
         raise DataError(
-            f"{where}: {'ends with a message of the user' if least else 'has no message of the assistant'}, and a model "
-            "learns from answers; expected an assistant's message at its end, or leave the rest out."
+            f"{where}: {'ends with a message of the user' if least else 'has no message of the assistant'}, and a "
+            "model learns from answers; expected an assistant's message at its end, or leave the rest out."
         )
     return checked
 

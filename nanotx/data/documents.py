@@ -1,7 +1,7 @@
 """Documents: a text of many parts that are read one by one, and their packing into rows of the context's length.
 
 Any corpus may give its ids as `Documents`: the ids one after another, where each document begins, and which ids are
-learned. `pack` lays whole documents into rows, as many as fit; what is left of a row is padding, which is never learned.
+learned. `pack` lays whole documents into rows, as many as fit; what is left of a row is padding, never learned.
 A row is read in one of two ways:
 
 - joined: as one text, so that a document reads those before it in its row;
@@ -36,7 +36,9 @@ class Documents:
     def __post_init__(self) -> None:
         starts, size = self.starts, len(self.ids)
         if not len(starts) or starts[0] != 0 or (np.diff(starts) <= 0).any() or starts[-1] >= size:
-            raise DataError(f"documents: expected where each begins, from 0 ascending to less than {size}, got {starts}.")
+            raise DataError(
+                f"documents: expected where each begins, from 0 ascending to less than {size}, got {starts}."
+            )
         if self.counted is not None and len(self.counted) != size:
             raise DataError(f"documents: {len(self.counted)} marks of what is learned, for {size} ids.")
 

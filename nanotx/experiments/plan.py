@@ -11,6 +11,7 @@ from typing import Any
 from nanotx.config.registry import Slot, file_of, is_foreign
 from nanotx.config.schema import fields
 from nanotx.config.toml import write_toml
+from nanotx.data.conversations import Conversations
 from nanotx.data.corpus import Corpus
 from nanotx.data.corpus.file import File
 from nanotx.data.corpus.tokens import Tokens
@@ -252,6 +253,8 @@ def training_corpus(corpus: Corpus, folder: Path, fraction: float) -> Corpus:
                 "held out beside them; name some with --corpus.val-path."
             )
         return Tokens(path=tuple(map(str, files.train)), validation=fraction)
+    if isinstance(corpus, Conversations) or corpus.keeps_apart:
+        raise DataError(f"{corpus.where()}: no piece can be held out of documents; leave --held-out out.")
     training, _ = corpus.split()
     try:
         held_out = File(path=str(folder / "training.txt"), validation=fraction)

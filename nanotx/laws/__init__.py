@@ -10,6 +10,8 @@ from nanotx.laws.adapting import frozen_stays as frozen_stays
 from nanotx.laws.adapting import merges as merges
 from nanotx.laws.adapting import starts_equal as starts_equal
 from nanotx.laws.all_laws import LAWS as LAWS
+from nanotx.laws.chatting import chat_as_taught as chat_as_taught
+from nanotx.laws.chatting import typed_names_are_text as typed_names_are_text
 from nanotx.laws.config import config_round_trip as config_round_trip
 from nanotx.laws.documents import documents_apart as documents_apart
 from nanotx.laws.documents import loss_alone as loss_alone

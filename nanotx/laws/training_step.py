@@ -325,8 +325,10 @@ def matches_training_step(trainer: Trainer, steps: int) -> None:
     if dtype is torch.float16:
         saved = trainer.scaler.state_dict()
         state["loss_scale"], state["clean_steps"] = saved["scale"], saved["_growth_tracker"]
+    windows = trainer.windows
+    assert isinstance(windows, Windows)  # of one text, all of whose tokens are learned
     for step in range(steps):
-        row, expected = trainer.train_step(), training_step(recipe, model, trainer.windows, step, state, dtype)
+        row, expected = trainer.train_step(), training_step(recipe, model, windows, step, state, dtype)
         if dtype is torch.float16:
             row |= {"loss_scale": trainer.scaler.get_scale()}
             expected |= {"loss_scale": state["loss_scale"]}

@@ -30,6 +30,8 @@ class DocumentPosition(PositionalEncoding):
         documents: for each token the number of its document, never falling along a row.
     """
 
+    within: Tokens
+
     def __init__(self, position: PositionalEncoding, documents: Tokens) -> None:
         super().__init__()
         self.position, self.attention_scale = position, position.attention_scale
@@ -44,11 +46,12 @@ class DocumentPosition(PositionalEncoding):
     def rotate(self, q: Rotated, k: Rotated, positions: Positions) -> tuple[Rotated, Rotated]:
         """Rotate queries and keys by their positions in their documents."""
         texts, within = len(q), rearrange(self.within, "b t -> (b t)")
-        flat = (rearrange(x, "b ... t k -> ... (b t) k") for x in (q, k))
-        q, k = self.position.rotate(*flat, within)
-        return tuple(rearrange(x, "... (b t) k -> b ... t k", b=texts) for x in (q, k))
+        q, k = (rearrange(x, "b ... t k -> ... (b t) k") for x in (q, k))
+        q, k = self.position.rotate(q, k, within)
+        q, k = (rearrange(x, "... (b t) k -> b ... t k", b=texts) for x in (q, k))
+        return q, k
 
-    def bias(self, q_pos: Positions, k_pos: KeyPositions) -> Float[Tensor, "b #h t s"]:
+    def bias(self, q_pos: Positions, k_pos: KeyPositions) -> Float[Tensor, "*texts #h t s"]:
         """Return the position's own bias, which depends on distances alone, and minus infinity between documents."""
         bias = self.position.bias(q_pos, k_pos)
         return self.mask if bias is None else self.mask + bias

@@ -118,10 +118,11 @@ class Model:
 
     def check_documents(self) -> None:
         """Raise ConfigError if a part cannot keep the documents of a row apart; the message names it."""
-        kinds = (self.embedding, *self.pattern(), *self.attentions())
+        kinds: tuple[Embedding | Block | Attention, ...] = (self.embedding, *self.pattern(), *self.attentions())
         refusing = next((part for part in kinds if not part.supports_documents), None)
         if refusing is not None:
-            others = [name for name in refusing.family.names() if refusing.family.find(name).supports_documents]
+            parts: type[Embedding | Block | Attention] = refusing.family
+            others = [name for name in sorted(parts.shipped()) if parts.find(name).supports_documents]
             raise ConfigError(
                 f"{refusing.slot} {refusing.part}: cannot keep the documents of a window apart, because it reads "
                 f"tokens before a document's first; try --{refusing.slot} {', '.join(others[:4])}, or "
@@ -332,7 +333,7 @@ class Transformer(Exact):
             cache.advance(ids.shape[1])
         return self.norm(x)
 
-    def document_position(self, ids: Tokens, documents: Tokens, cache: KVCache | None) -> DocumentPosition:
+    def document_position(self, ids: Tokens, documents: Tensor, cache: KVCache | None) -> DocumentPosition:
         """Return the position in rows of several documents.
 
         Raises:
@@ -341,7 +342,8 @@ class Transformer(Exact):
         self.config.check_documents()
         if documents.shape != ids.shape:
             raise ConfigError(
-                f"documents: expected a number for each token, of shape {tuple(ids.shape)}, got {tuple(documents.shape)}."
+                f"documents: expected a number for each token, of shape {tuple(ids.shape)}, got "
+                f"{tuple(documents.shape)}."
             )
         if cache is not None:
             raise ConfigError("documents: a cache holds one text per row; leave out one of the two.")

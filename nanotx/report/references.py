@@ -23,6 +23,8 @@ def reference_losses(dataset: Dataset) -> dict[str, float]:
 
     The counts are those of the training text. What the evaluation reads is what is scored.
     """
+    if dataset.windows.masked:  # some tokens are not scored, and the counts are of all
+        return {"uniform": math.log(dataset.codec.vocab_size)}
     train = beginning(dataset.windows.ids, MOST_IDS)
     held_out = dataset.eval_texts["val"]
     pieces = held_out.windows or (beginning(held_out.ids, MOST_IDS),)

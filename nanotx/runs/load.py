@@ -10,6 +10,7 @@ from typing import Literal
 
 from nanotx.errors import ConfigError, NanotxError, RunError, RunWarning
 from nanotx.generation import Generation, Sampling
+from nanotx.generation.chat import Chat
 from nanotx.generation.text import bias_by_id, check_texts, ignore, token_ids
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
@@ -21,6 +22,7 @@ from nanotx.runs.resume import check_tokenizer, load_model
 from nanotx.runs.trainer_state import read_state
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers import load as load_tokenizer
+from nanotx.tokenizers.chat_template import chat_template_of
 from nanotx.training.plugin_checks import check_foreign
 
 
@@ -155,6 +157,30 @@ class LoadedRun:
             top_log_probs=top_log_probs,
             say=say,
         )
+
+    def chat(
+        self, sampling: Sampling | None = None, max_new_tokens: int = 256, system: str = "", template: str = ""
+    ) -> Chat:
+        """Return a conversation with the model; `ask` yields its answers.
+
+        Args:
+            sampling: the sampling config; each answer uses the next seed.
+            max_new_tokens: the most tokens of an answer.
+            system: what the system says before the conversation.
+            template: the chat template in Jinja; if empty, the one that the tokenizer holds.
+
+        Raises:
+            ConfigError: the tokenizer holds no chat template, or a template is not valid.
+        """
+        codec = self.tokenizer.with_chat_template(template) if template else self.tokenizer
+        chat_template = chat_template_of(codec)
+        if chat_template is None:
+            raise ConfigError(
+                f"{self.folder}: its tokenizer holds no chat template, so nobody has taught it where an answer ends; "
+                "train one with --corpus chat --corpus.path talk.jsonl, or name the template of an imported model by "
+                "--template FILE."
+            )
+        return Chat(self.model, chat_template, sampling, max_new_tokens, system)
 
 
 def as_texts(name: str, texts: str | Sequence[str]) -> Sequence[str]:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from nanotx.data.conversations import Conversations
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, UnknownPart
 from nanotx.evaluation.loss import EvalText, evaluate
 from nanotx.evaluation.texts import eval_text, eval_text_of_ids
@@ -21,7 +22,7 @@ from nanotx.runs.trainer_state import read_state, strict
 from nanotx.runs.valid import read_json, read_tensors, verify
 from nanotx.tokenizers import Codec, load
 from nanotx.tokenizers.token_corpus import open_split, token_files_of
-from nanotx.training.dataset import check_same_corpus, sha256
+from nanotx.training.dataset import check_same_corpus, load_dataset, sha256
 from nanotx.training.text_cache import encode_large, is_large, scan
 
 Result = Literal["holds", "fails", "not made"]
@@ -290,6 +291,8 @@ def validation(path: Path, recipe: Recipe, codec: Codec, row: Row) -> EvalText:
         saved = read_state(path)["corpus_sha256"]
         check_same_corpus(path.name, saved, digest, "bring the old one back")
 
+    if isinstance(recipe.corpus, Conversations) or recipe.corpus.keeps_apart:
+        return load_dataset(recipe, codec, check).eval_texts["val"]
     if files := token_files_of(recipe.corpus):
         split = open_split(recipe.corpus, files, recipe.tokenizer, codec, check)
     elif is_large(recipe.corpus):

@@ -16,7 +16,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,6 @@ from nanotx.data.conversations import ASSISTANT, Message
 from nanotx.errors import ConfigError, TextError
 from nanotx.tokenizers.base import LONGEST_TEMPLATE, UNKNOWN, Codec, Ids
 from nanotx.tokenizers.special_tokens import segments
-
-if TYPE_CHECKING:  # jinja2 is imported where a template is run: no other run needs it
-    from jinja2 import Template
 
 DEFAULT = """\
 {% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}
@@ -83,7 +81,7 @@ class ChatTemplate:
         begins = [self.before_answer(broken, number, text) for number, _ in answers_of(messages)]
         edges, ids, learned, answers, inside = [*begins, len(text)], list[Ids](), list[NDArray[np.bool_]](), [], False
         self.add(text[: edges[0]], mark, ids, learned, False)
-        for number, (begin, end) in enumerate(zip(edges, edges[1:], strict=False)):
+        for number, (begin, end) in enumerate(pairwise(edges)):
             answers.append(sum(map(len, ids)))
             inside = self.add(text[begin:end], mark, ids, learned, True)
             if inside:
@@ -105,7 +103,7 @@ class ChatTemplate:
         """
         for segment, special in segments(text, self.names):
             if special:
-                row = np.array([self.codec.special_tokens[segment]], np.int32)
+                row: Ids = np.array([self.codec.special_tokens[segment]], np.int32)
             else:
                 row = self.codec.encode(segment.replace(mark, ""))
             ids.append(row)
@@ -128,7 +126,9 @@ class ChatTemplate:
         every = self.source + "".join(message.content for message in messages)
         mark = next((letter for letter in BREAKS if letter not in every), None)
         if mark is None:
-            raise TextError("chat: the messages hold every one of the 32 noncharacters U+FDD0 to U+FDEF; leave one out.")
+            raise TextError(
+                "chat: the messages hold every one of the 32 noncharacters U+FDD0 to U+FDEF; leave one out."
+            )
         if not self.names:
             return list(messages), mark
         pattern = re.compile("|".join(map(re.escape, sorted(self.names, key=len, reverse=True))))
@@ -145,11 +145,13 @@ class ChatTemplate:
         """
         prompt = self.render(messages[:number], True)
         if not text.startswith(prompt):
-            same = next((at for at, pair in enumerate(zip(prompt, text, strict=False)) if pair[0] != pair[1]), len(text))
+            pairs = zip(prompt, text, strict=False)
+            same = next((at for at, (asked, taught) in enumerate(pairs) if asked != taught), len(text))
+            near = slice(max(0, same - 20), same + 20)
             raise ConfigError(
-                f"chat template: before message {number + 1} it writes {text[max(0, same - 20) : same + 20]!r}, and asks "
-                f"for it with {prompt[max(0, same - 20) : same + 20]!r}: a model would be asked otherwise than it was "
-                "taught; write the same where add_generation_prompt is true."
+                f"chat template: before message {number + 1} it writes {text[near]!r}, and asks for it with "
+                f"{prompt[near]!r}: a model would be asked otherwise than it was taught; write the same where "
+                "add_generation_prompt is true."
             )
         return len(prompt)
 
@@ -193,11 +195,11 @@ def with_chat(codec: Codec, source: str = "") -> Codec:
     return codec.with_special_tokens(DEFAULT_SPECIAL_TOKENS).with_chat_template(DEFAULT)
 
 
-# Jinja.
+# Jinja. It is imported where a template is run: no other run needs it.
 
 
 @lru_cache(maxsize=16)
-def compiled(source: str) -> "Template":
+def compiled(source: str) -> Any:
     """Return a template, ready to run in the sandbox.
 
     Raises:
@@ -210,7 +212,9 @@ def compiled(source: str) -> "Template":
     try:
         return environment().from_string(source)
     except TemplateSyntaxError as error:
-        raise ConfigError(f"chat template: line {error.lineno}: {error.message}{line_of(source, error.lineno)}.") from None
+        raise ConfigError(
+            f"chat template: line {error.lineno}: {error.message}{line_of(source, error.lineno)}."
+        ) from None
     except RecursionError:
         raise ConfigError("chat template: nested too deeply.") from None
 
@@ -218,8 +222,9 @@ def compiled(source: str) -> "Template":
 @lru_cache(maxsize=1)
 def environment() -> Any:
     """Return Jinja's sandbox, with the settings and functions that published templates expect."""
+    from jinja2.exceptions import SecurityError
     from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Sandbox(ImmutableSandboxedEnvironment):
         """The sandbox, in which no text or list is multiplied to fill the memory."""
@@ -227,7 +232,9 @@ def environment() -> Any:
         intercepted_binops = frozenset({"*", "**"})
 
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            if operator == "**" or any(isinstance(side, int) and abs(side) > LONGEST_REPETITION for side in (left, right)):
+            if operator == "**" or any(
+                isinstance(side, int) and abs(side) > LONGEST_REPETITION for side in (left, right)
+            ):
                 raise ConfigError(f"{left!r:.20} {operator} {right!r:.20} is more than a template may compute")
             return super().call_binop(context, operator, left, right)
 
@@ -253,7 +260,7 @@ def to_json(value: object, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
-def run(template: "Template", source: str, values: Mapping[str, Any]) -> str:
+def run(template: Any, source: str, values: Mapping[str, Any]) -> str:
     """Return what a template writes.
 
     Raises:

@@ -81,8 +81,8 @@ def add_special_tokens(codec: Codec, names: Sequence[str]) -> Codec:
         table.setdefault("special_tokens", {})
     if not isinstance(table.get("special_tokens"), dict):
         raise TokenizerError(
-            f"{codec.part}: no special tokens can be added to this tokenizer, and {', '.join(names)} are missing; it has "
-            f"{', '.join(codec.special_tokens) or 'none'}: give a chat template that writes these, by "
+            f"{codec.part}: no special tokens can be added to this tokenizer, and {', '.join(names)} are missing; it "
+            f"has {', '.join(codec.special_tokens) or 'none'}: give a chat template that writes these, by "
             "--corpus.template FILE."
         )
     new = {name: codec.vocab_size + number for number, name in enumerate(names)}

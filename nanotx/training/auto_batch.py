@@ -71,7 +71,9 @@ def activation_bytes(trainer: Trainer, windows: int) -> int:
         trainer.row_randomness(range(windows)),
         torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
     ):
-        losses = trainer.forward_loss(x, y, documents, count)  # holds the activations, so that none is freed and counted again
+        losses = trainer.forward_loss(
+            x, y, documents, count
+        )  # holds the activations, so that none is freed and counted again
     del losses
     return sum(size for pointer, size in kept.items() if pointer not in weights)
 

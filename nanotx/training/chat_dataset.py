@@ -128,6 +128,6 @@ def say_shortened(say: Say, corpus: Conversations, shortened: Shortened, total: 
     """Report conversations that were longer than the context, if there are any."""
     if shortened.count:
         say(
-            f"{corpus.where()}: {shortened.count:,} of {total:,} conversations are longer than model.context={context:,} "
-            f"(the longest has {shortened.longest:,} tokens) and end after the last answer that fits."
+            f"{corpus.where()}: {shortened.count:,} of {total:,} conversations are longer than model.context="
+            f"{context:,} (the longest has {shortened.longest:,} tokens) and end after the last answer that fits."
         )

@@ -124,11 +124,13 @@ def chat_dataset(
     template = chat_template_of(codec)
     if template is None:
         raise ConfigError(f"{corpus.where()}: the tokenizer of this run holds no chat template; begin a new run.")
-    context, apart, where = recipe.model.context, corpus.keeps_apart, corpus.where()
+    context, where = recipe.model.context, corpus.where()
     learned, shortened = encode_conversations(template, training, context, where)
     held_out, _ = encode_conversations(template, validation, context, f"{where}: validation")
     say_shortened(say, corpus, shortened, len(training), context)
-    return dataset_of_documents(recipe, codec, learned, held_out, bytes_of(texts, learned), digest, sum(map(len, texts)))
+    return dataset_of_documents(
+        recipe, codec, learned, held_out, bytes_of(texts, learned), digest, sum(map(len, texts))
+    )
 
 
 def documents_dataset(recipe: Recipe, codec: Codec | None, check: Callable[[str, int], None]) -> Dataset:
@@ -137,13 +139,13 @@ def documents_dataset(recipe: Recipe, codec: Codec | None, check: Callable[[str,
     See `load_dataset` for the arguments.
     """
     corpus = recipe.corpus
-    every = list(corpus.texts())
+    every = list(corpus.document_texts())
     cut = len(every) - max(1, round(len(every) * corpus.validation)) if corpus.validation else len(every)
     if not 0 < cut < len(every):
         raise DataError(
             f"{corpus.where()}: {len(every)} document{'s' * (len(every) != 1)} with validation={corpus.validation:g} "
-            f"leave {cut} to train on and {len(every) - cut} to validate on; both need one at least: try more files, or "
-            "--corpus.documents join."
+            f"leave {cut} to train on and {len(every) - cut} to validate on; both need one at least: try more files, "
+            "or --corpus.documents join."
         )
     training, digest, size = every[:cut], sha256(*(json.dumps(text) for text in every)), sum(map(len, every))
     check(digest, size)

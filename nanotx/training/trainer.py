@@ -80,9 +80,7 @@ class Progress:
 class Trainer:
     """The training state, and the step that updates it."""
 
-    def __init__(
-        self, recipe: Recipe, model: Transformer, windows: Windows | PackedWindows, machine: Machine
-    ) -> None:
+    def __init__(self, recipe: Recipe, model: Transformer, windows: Windows | PackedWindows, machine: Machine) -> None:
         self.recipe, self.machine = recipe, machine
         self.ranks: Ranks = Alone()  # the processes that train together
         self.windows = replace(windows, device=machine.device)
@@ -405,12 +403,12 @@ def taken(params: Iterable[nn.Parameter]) -> list[Tensor | None]:
     return gradients
 
 
-def check_masked(recipe: Recipe, loss: nn.Module | None) -> None:
+def check_masked(recipe: Recipe, loss: LossModule | None) -> None:
     """Raise ConfigError if the loss cannot leave targets out, or a part cannot keep documents apart."""
-    if type(loss).forward is not LossModule.forward:
+    if loss is not None and type(loss).forward is not LossModule.forward:
         raise ConfigError(
-            f"loss {recipe.loss.part}: corpus {recipe.corpus.part} leaves some tokens out of the loss, and this loss reads "
-            "several tokens at a time; try --loss cross_entropy."
+            f"loss {recipe.loss.part}: corpus {recipe.corpus.part} leaves some tokens out of the loss, and this one "
+            "reads several tokens at a time; try --loss cross_entropy."
         )
     if recipe.corpus.keeps_apart:
         recipe.model.check_documents()

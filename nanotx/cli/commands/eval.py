@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,20 +18,23 @@ from nanotx.cli.unfinished import report_unfinished
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_max, check_min, to_table
+from nanotx.data.conversations import Conversations
 from nanotx.data.corpus import Corpus
 from nanotx.data.corpus.file import File
 from nanotx.data.corpus.playhouse import Playhouse
-from nanotx.errors import DataError, TextError
+from nanotx.errors import ConfigError, DataError, TextError
 from nanotx.evaluation.by_position import PositionSegment, losses, position_segments
 from nanotx.evaluation.by_script import SegmentScore, TextScore, score_text
 from nanotx.evaluation.longer_contexts import moved, read_position
-from nanotx.hardware.device import choose_machine
+from nanotx.evaluation.loss import evaluate
+from nanotx.hardware.device import Machine, choose_machine
 from nanotx.nn.stored_weights import store_weights
+from nanotx.nn.transformer import Transformer
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.load import LoadedRun, load
 from nanotx.tokenizers.scripts import script_segments
 from nanotx.tokenizers.token_corpus import decoded_text, open_split, token_files_of
-from nanotx.training.dataset import check_same_corpus, sha256
+from nanotx.training.dataset import check_same_corpus, load_dataset, sha256
 
 USAGE = "RUN"
 GROUP = "Use a run"
@@ -95,6 +99,8 @@ def run(argv: list[str]) -> int:
     machine = choose_machine(device, dtype, flags.threads or recipe.threads)
     model = moved(loaded.model, context, position).to(machine.device)
     store_weights(model, flags.weights)
+    if not flags.text and (isinstance(recipe.corpus, Conversations) or recipe.corpus.keeps_apart):
+        return eval_documents(loaded, model, machine, flags)
     name = flags.text or f"validation text of {recipe.corpus.part}"
     text = read_text(flags.text) if flags.text else validation_text(loaded, RunFolder(Path(flags.folder)))
     try:
@@ -169,6 +175,38 @@ def read_text(path: str) -> str:
         return File(path=path).text()
     except DataError as error:
         raise DataError(f"--text {str(error).removeprefix('corpus file: ')}") from None
+
+
+def eval_documents(loaded: LoadedRun, model: Transformer, machine: Machine, flags: Flags) -> int:
+    """Print the loss of a run's validation documents, packed as in training; of conversations, that of the answers.
+
+    Raises:
+        ConfigError: a flag is given that documents have no figures for.
+        DataError: they cannot be read, or are no longer those that the run was trained on.
+    """
+    others = {"--by-script": flags.by_script, "--by-position": flags.by_position, "--context": flags.context}
+    named = [flag for flag, value in (others | {"--position": flags.position}).items() if value]
+    if named:
+        raise ConfigError(
+            f"{named[0]}: the documents of corpus {loaded.recipe.corpus.part} are scored one by one, in windows as in "
+            "training; leave it out, or name a text by --text FILE."
+        )
+    recipe = replace(loaded.recipe, train=replace(loaded.recipe.train, eval_tokens=0))
+    remedy = "bring the old one back, or name a text by --text FILE"
+    dataset = load_dataset(
+        recipe,
+        loaded.tokenizer,
+        lambda digest, size: check_same_corpus(flags.folder, loaded.corpus_sha256, digest, remedy),
+    )
+    score = evaluate(model, dataset.eval_texts["val"], machine)
+    what = "answers" if isinstance(recipe.corpus, Conversations) else "documents"
+    rate = "unknown" if score.bits_per_byte is None else f"{score.bits_per_byte:.4f}"
+    print_line(f"{flags.folder}, step {loaded.step}: the {what} to validate on of {recipe.corpus.part}")
+    print_line(f"loss {score.loss:.4f} nats per token over {score.tokens:,} tokens, bits per byte {rate}")
+    if flags.json:
+        figures = {"loss": score.loss, "bits_per_byte": score.bits_per_byte, "tokens": score.tokens}
+        write_json(flags.json, {"run": flags.folder, "step": loaded.step, "text": what} | figures)
+    return 0
 
 
 def validation_text(loaded: LoadedRun, folder: RunFolder) -> str:

@@ -127,7 +127,7 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
         """Whether each document is read as if it were alone, in training and in evaluation."""
         return False
 
-    def texts(self) -> Iterator[str]:
+    def document_texts(self) -> Iterator[str]:
         """Yield the documents of this corpus, which `keeps_apart` keeps apart; each is a text of its own.
 
         Raises:

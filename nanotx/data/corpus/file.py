@@ -40,7 +40,7 @@ class File(Corpus):
             DataError: there is no such file, none in the folder or glob, one cannot be read or is not UTF-8, or all are
                 empty.
         """
-        texts = list(self.texts())
+        texts = list(self.document_texts())
         ended = [text if text.endswith("\n") else text + "\n" for text in texts[:-1]]
         return "".join([*ended, texts[-1]])
 
@@ -53,7 +53,7 @@ class File(Corpus):
     def keeps_apart(self) -> bool:
         return self.documents == "separate"
 
-    def texts(self) -> Iterator[str]:
+    def document_texts(self) -> Iterator[str]:
         """Yield the text of each file that has one.
 
         Raises:

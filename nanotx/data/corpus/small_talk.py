@@ -12,8 +12,14 @@ from nanotx.config.schema import check_max, check_min
 from nanotx.data.conversations import ASSISTANT, SYSTEM, USER, Conversation, Conversations, Message
 from nanotx.data.corpus.base import Corpus
 
-NAMES = "Ada Ben Cleo Dan Eve Finn Gail Hugo Iris Jon Kim Lea Max Nora Otto Pia Rex Sue Tom Una Vera Walt".split()
-WORDS = "apple bread chair drum egg fish goat hat ink jam kite lamp moon nest owl pear queen rain sun tree".split()
+NAMES = (
+    "Ada", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gail", "Hugo", "Iris", "Jon", "Kim",
+    "Lea", "Max", "Nora", "Otto", "Pia", "Rex", "Sue", "Tom", "Una", "Vera", "Walt",
+)  # fmt: skip
+WORDS = (
+    "apple", "bread", "chair", "drum", "egg", "fish", "goat", "hat", "ink", "jam",
+    "kite", "lamp", "moon", "nest", "owl", "pear", "queen", "rain", "sun", "tree",
+)  # fmt: skip
 OPPOSITES = {
     "hot": "cold", "big": "small", "up": "down", "day": "night", "old": "young", "fast": "slow", "wet": "dry",
     "full": "empty", "hard": "soft", "high": "low",

@@ -104,10 +104,7 @@ def cache(case: EmbeddingCase) -> None:
 
 
 @LAWS.law(
-    "embedding",
-    draw=embeddings,
-    fits=lambda part: part.supports_documents,
-    unless="it refuses to keep documents apart",
+    "embedding", draw=embeddings, fits=lambda part: part.supports_documents, unless="it refuses to keep documents apart"
 )
 def documents_apart(case: EmbeddingCase) -> None:
     """Documents that share a row have the outputs that each of them has alone."""

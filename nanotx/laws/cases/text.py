@@ -1,6 +1,7 @@
 """The laws of tokenizers and corpora, and their random cases."""
 
 import dataclasses
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nanotx.config.schema import fields
+from nanotx.data.conversations import Conversations
 from nanotx.data.corpus import Corpus
 from nanotx.data.corpus.tiny_shakespeare import TinyShakespeare
 from nanotx.data.corpus.tokens import Tokens
@@ -153,6 +155,9 @@ class CorpusCase(Case):
         if isinstance(self.config, Tokens):
             ids = np.frombuffer(text.encode("utf-8"), np.uint8)
             write_tokens(ByteCodec(), file, lambda _: [Block(ids, Place(count=len(ids), size=len(ids)))])
+        elif isinstance(self.config, Conversations):
+            lines = [json.dumps({"prompt": ".", "answer": f".{line}"}) for line in text.split("\n")]
+            file.write_text("\n".join(lines), encoding="utf-8")
         else:
             file.write_bytes(text.encode("utf-8"))
 
@@ -224,7 +229,7 @@ def both_texts(config: Any) -> dict[str, Tensor]:
         both = config.split()
     except DataError as error:
         raise ConfigError(str(error)) from None
-    return {
+    return {"kept apart": torch.tensor([int(config.keeps_apart)])} | {
         name: torch.from_numpy(np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.int64))
         for name, text in zip(("training", "validation"), both, strict=True)
     }

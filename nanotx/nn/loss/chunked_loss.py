@@ -39,11 +39,7 @@ class Head:
     """
 
     def __init__(
-        self,
-        logits: Callable[[Tensor], Tensor],
-        weights: Sequence[Tensor],
-        chunk: int = 0,
-        count: float | None = None,
+        self, logits: Callable[[Tensor], Tensor], weights: Sequence[Tensor], chunk: int = 0, count: float | None = None
     ) -> None:
         self.logits, self.weights, self.chunk, self.count = logits, weights, chunk, count
 

@@ -1,0 +1,111 @@
+"""Chat: a conversation with a model, answer by answer, with the ids that it was taught."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from nanotx.data.conversations import ASSISTANT, SYSTEM, USER, Message, checked_message
+from nanotx.errors import ConfigError, DataError
+from nanotx.generation.engine import BatchEngine
+from nanotx.generation.sampler import Sampling, check_max_new_tokens
+from nanotx.generation.text import Completion
+from nanotx.nn.transformer import Transformer
+from nanotx.tokenizers.chat_template import ChatTemplate
+
+ANSWER_FRACTION = 4
+"""A context keeps this fraction of itself free for an answer: 4 for a quarter, or `max_new_tokens` if that is less."""
+
+
+class Chat:
+    """A conversation with a model.
+
+    Args:
+        model: in evaluation mode.
+        template: the chat template with the tokenizer of the model.
+        sampling: the sampling config; each answer uses the next seed.
+        max_new_tokens: the most tokens of an answer.
+        system: what the system says before the conversation; empty for nothing.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        template: ChatTemplate,
+        sampling: Sampling | None = None,
+        max_new_tokens: int = 256,
+        system: str = "",
+    ) -> None:
+        check_max_new_tokens(max_new_tokens)
+        self.model, self.template, self.max_new_tokens = model, template, max_new_tokens
+        self.sampling = (sampling or Sampling()).with_banned(template.codec.undefined_ids)
+        self.system = [said_by(SYSTEM, system)] if system else []
+        self.messages = list(self.system)
+        self.answers = 0  # given so far, over all resets
+        self.dropped = 0  # turns that the last question pushed out of the context
+        self.ended = True  # whether the last answer ended by itself
+
+    def reset(self) -> None:
+        """Forget the conversation, except what the system says."""
+        self.messages = list(self.system)
+
+    def ask(self, text: str) -> Iterator[str]:
+        """Yield the answer to a message piece by piece; both are in `messages` once it has ended, or was given up.
+
+        A conversation that leaves no room for an answer loses its oldest turns, as `dropped` tells.
+
+        Raises:
+            ConfigError: the message alone does not fit the context, or the template fails.
+            DataError: the message is empty.
+            TextError: the tokenizer cannot encode it.
+        """
+        messages, self.dropped = self.fitting([*self.messages, said_by(USER, text)])
+        prompt = self.template.encode(messages, generation_prompt=True).ids.tolist()
+        count = min(self.max_new_tokens, self.model.context - len(prompt))
+        sampling = replace(self.sampling, seed=self.sampling.seed + self.answers)
+        device = next(self.model.parameters()).device
+        engine = BatchEngine(self.model, [prompt], sampling, count, device=device)
+        completion, self.ended = Completion(self.template.codec, ""), False
+        self.answers += 1
+        try:
+            for token in engine:
+                if token.id in self.template.ends:
+                    self.ended = True
+                    break
+                yield completion.add(token.id, token.log_prob)
+            yield completion.end()
+        finally:
+            self.messages = [*messages, Message(ASSISTANT, completion.text)]
+
+    def fitting(self, messages: Sequence[Message]) -> tuple[list[Message], int]:
+        """Return the messages without the oldest turns, so that there is room for an answer, and how many went.
+
+        Raises:
+            ConfigError: the newest message alone does not fit the context.
+        """
+        context, turns = self.model.context, list(messages[len(self.system) :])
+        room = max(1, min(self.max_new_tokens, context // ANSWER_FRACTION))
+        dropped = 0
+        while True:
+            length = len(self.template.encode([*self.system, *turns], generation_prompt=True).ids)
+            if length + room <= context:
+                return [*self.system, *turns], dropped
+            if len(turns) == 1:
+                break
+            turns, dropped = turns[2:], dropped + 1
+        if length < context:
+            return [*self.system, *turns], dropped
+        raise ConfigError(
+            f"chat: this message makes {length:,} tokens with what surrounds it, and the model's context is "
+            f"{context:,}; write a shorter one."
+        )
+
+
+def said_by(role: str, text: str) -> Message:
+    """Return a message.
+
+    Raises:
+        DataError: it is empty, or holds a lone surrogate.
+    """
+    try:
+        return checked_message("chat", {"role": role, "content": text})
+    except DataError as error:
+        raise DataError(str(error)) from None

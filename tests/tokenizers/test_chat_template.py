@@ -1,0 +1,197 @@
+"""Chat templates: the ids of training are the ids of chatting, nobody types a special token, and bad ones are named."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanotx.data.conversations import Message
+from nanotx.errors import ConfigError, LawBroken, TextError, TokenizerError
+from nanotx.laws.chatting import chat_as_taught, typed_names_are_text
+from nanotx.tokenizers import load
+from nanotx.tokenizers.base import Codec
+from nanotx.tokenizers.bpe import Bpe
+from nanotx.tokenizers.byte import Byte, ByteCodec
+from nanotx.tokenizers.char import Char
+from nanotx.tokenizers.chat_template import DEFAULT, DEFAULT_SPECIAL_TOKENS, ChatTemplate, with_chat
+
+CHATML = """\
+{%- for message in messages %}
+{{- '<|im_start|>' + message.role + '\n' + message.content | trim + '<|im_end|>' + '\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}
+"""
+BEGINS = """\
+{{ '<s>' }}{% if messages[0].role == 'system' %}{{ '[' + messages[0].content + ']' }}{% endif %}
+{% for message in messages if message.role != 'system' %}
+{% if message.role == 'user' %}{{ '<u>' + message['content'] + '<a>' }}{% endif %}
+{% if message.role == 'assistant' %}{{ message['content'] + '</s>' }}{% endif %}
+{% endfor %}
+"""
+NAMES = {DEFAULT: DEFAULT_SPECIAL_TOKENS, CHATML: ("<|im_start|>", "<|im_end|>"), BEGINS: ("<s>", "<u>", "<a>", "</s>")}
+TEXT = "".join(map(chr, range(32, 127))) + "\n"
+TRAINED = [
+    Byte().train([]),
+    Char().train([TEXT]),
+    Bpe(vocab_size=300).train(["<|im_start|>assistant\n\nHello, hello.\n" * 30 + TEXT]),
+]
+HELLO = (Message("user", "Hi."), Message("assistant", "Good day."), Message("user", "So?"), Message("assistant", "No."))
+
+
+def template_of(codec, source=DEFAULT):
+    return ChatTemplate(codec.with_special_tokens(NAMES[source]).with_chat_template(source), source)
+
+
+def contents(names):
+    pieces = st.sampled_from(
+        [*names, *(name[:-1] for name in names), "a", "B ", "\n", "'", "</", "{{ 1 }}", "{% if %}"]
+    )
+    return st.lists(pieces, min_size=1, max_size=5).map("".join)
+
+
+@st.composite
+def conversations(draw, names):
+    texts = contents(names)
+    turns = [Message("system", draw(texts))] if draw(st.booleans()) else []
+    for _ in range(draw(st.integers(1, 3))):
+        turns += [Message("user", draw(texts)), Message("assistant", draw(texts))]
+    return tuple(turns)
+
+
+@settings(max_examples=40)
+@given(data=st.data(), codec=st.sampled_from(TRAINED), source=st.sampled_from([DEFAULT, BEGINS]))
+def test_chat_is_asked_with_the_ids_that_were_taught_and_names_stay_text(data, codec, source):
+    template, messages = template_of(codec, source), data.draw(conversations(NAMES[source]))
+    chat_as_taught(template, messages)
+    typed_names_are_text(template, messages)
+
+
+@settings(max_examples=40)
+@given(data=st.data(), codec=st.sampled_from(TRAINED))
+def test_template_that_trims_is_taught_what_it_writes(data, codec):
+    messages = data.draw(conversations(NAMES[CHATML]))
+    trimmed = tuple(Message(role, content.strip() or "x") for role, content in messages)
+    chat_as_taught(template_of(codec, CHATML), trimmed)
+    typed_names_are_text(template_of(codec, CHATML), trimmed)
+
+
+@dataclass(frozen=True, eq=False)
+class Typed(ByteCodec):
+    """A tokenizer that takes the names of special tokens in ordinary text for them."""
+
+    def encode(self, text, allowed_special=()):
+        return Codec.encode(self, text, self.special_tokens)
+
+
+def test_laws_catch_a_typed_special_token_and_an_answer_that_is_not_learned():
+    names = {name: 256 + number for number, name in enumerate(DEFAULT_SPECIAL_TOKENS)}
+    typed = ChatTemplate(Typed(special_tokens=names), DEFAULT)
+    with pytest.raises(LawBroken, match="typed_names_are_text: special tokens"):
+        typed_names_are_text(typed, (Message("user", "<|end|>"), Message("assistant", "a")))
+
+    class Unlearned(ChatTemplate):
+        def encode(self, messages, generation_prompt=False):
+            encoded = super().encode(messages, generation_prompt)
+            encoded.learned[-1:] = False
+            return encoded
+
+    chat_as_taught(template_of(TRAINED[0]), HELLO)
+    with pytest.raises(LawBroken, match=r"chat_as_taught: '<\|end\|>' at token \d+ is not learned"):
+        chat_as_taught(Unlearned(template_of(TRAINED[0]).codec, DEFAULT), HELLO)
+
+
+def test_only_answers_and_their_ends_are_learned():
+    encoded = template_of(TRAINED[0]).encode(HELLO)
+    codec = template_of(TRAINED[0]).codec
+    assert codec.decode(encoded.ids[encoded.learned]) == "Good day.<|end|>No.<|end|>"
+    assert codec.decode(encoded.ids) == (
+        "<|user|>Hi.<|end|><|assistant|>Good day.<|end|><|user|>So?<|end|><|assistant|>No.<|end|>"
+    )
+    assert [codec.decode(encoded.ids[at : at + 2]) for at in encoded.answers] == ["Go", "No"]
+
+
+def test_template_is_saved_with_its_tokenizer_and_part_of_its_digest(tmp_path):
+    for codec in TRAINED:
+        held = with_chat(codec)
+        held.save(tmp_path / "tokenizer.json")
+        again = load(tmp_path / "tokenizer.json")
+        assert again == held != codec
+        assert (again.chat_template, again.digest) == (DEFAULT, held.digest)
+        assert held.digest not in (codec.digest, held.with_chat_template(CHATML).digest)
+        assert with_chat(again) == again
+
+
+def test_special_tokens_come_after_all_others_and_old_ids_stay():
+    for codec in TRAINED:
+        more = codec.with_special_tokens(["<|a|>", "<|b|>"])
+        assert more.vocab_size == codec.vocab_size + 2
+        assert dict(more.special_tokens) == {"<|a|>": codec.vocab_size, "<|b|>": codec.vocab_size + 1}
+        assert np.array_equal(more.encode("a <|a|>"), codec.encode("a <|a|>"))
+        assert more.decode(more.encode("a <|a|>", allowed_special=["<|a|>"])) == "a <|a|>"
+        assert more.with_special_tokens(["<|b|>"]) is more
+    assert "special_tokens" not in TRAINED[0].to_dict()
+
+
+def test_tokenizer_of_a_library_keeps_its_special_tokens():
+    pytest.importorskip("tokenizers")
+    from nanotx.tokenizers.huggingface import Huggingface
+
+    codec = Huggingface(vocab_size=270).train([TEXT * 3])
+    with pytest.raises(TokenizerError, match=r"huggingface: no special tokens can be added.*--corpus.template FILE"):
+        with_chat(codec)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{% for m in messages %}\n{{ m.content }", r"line 2: unexpected '}' \(in '{{ m.content }'\)"),
+        (
+            "\n\n{{ messages[9].content }}",
+            r"line 3: UndefinedError: .*no element 9 \(in '{{ messages\[9\].content }}'\)",
+        ),
+        ("{{ raise_exception('roles must alternate') }}", "line 1: refuses these messages: roles must alternate"),
+        ("\n{{ messages.__class__ }}", "line 2: reaches for Python, which a template may not: attribute '__class__'"),
+        ("{{ messages.append(1) }}", "line 1: reaches for Python, .*'append'"),
+        ("{{ ''.__class__.__mro__ }}", "line 1: reaches for Python, .*'__class__' of str"),
+        ("{{ cycler.__init__.__globals__ }}", "line 1: reaches for Python, .*'__init__'"),
+        ("{% include '/etc/passwd' %}", "line 1: TypeError: no loader"),
+        ("{{ 'a' * 1000000000 }}", "line 1: 'a' * 1000000000 is more than a template may compute".replace("*", r"\*")),
+        ("{{ 9 ** 99 }}", r"line 1: 9 \*\* 99 is more than"),
+        ("{% for n in range(10000000) %}{% endfor %}", "line 1: OverflowError"),
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", "no special token ends answer 1"),
+        ("x" * 70_000, "70,000 characters; expected at most 65,536"),
+        (
+            "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>{% endfor %}"
+            "{% if add_generation_prompt %}bot: {% endif %}",
+            r"before message 2 it writes 'user: Hi.<|end|>assistant: .*', and asks for it with '.*bot: '".replace(
+                "|", r"\|"
+            ),
+        ),
+    ],
+)
+def test_bad_template_is_refused_with_its_line_and_the_reason(source, message):
+    with pytest.raises(ConfigError, match=f"chat template: {message}"):
+        ChatTemplate(with_chat(TRAINED[0]), source).encode(HELLO)
+
+
+def test_template_that_refuses_roles_may_and_one_with_json_keeps_its_characters():
+    source = "{{ messages | tojson }}"
+    template = ChatTemplate(with_chat(TRAINED[0]), source)
+    assert template.codec.decode(template.encode([Message("user", "\u00e9 <b>")]).ids) == (
+        '[{"role": "user", "content": "\u00e9 <b>"}]'
+    )
+
+
+def test_message_that_the_tokenizer_cannot_encode_says_so():
+    with pytest.raises(TextError, match="char: '\u00e9'"):
+        template_of(TRAINED[1]).encode([Message("user", "\u00e9")])
+
+
+def test_edited_template_in_a_tokenizers_file_is_refused(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    with_chat(TRAINED[0]).save(path)
+    path.write_text(path.read_text(encoding="utf-8").replace("<|end|>", "<|END|>"), encoding="utf-8")
+    with pytest.raises(TokenizerError, match="the digest does not match"):
+        load(path)
