@@ -109,6 +109,7 @@ RUN = {
     **dict.fromkeys(["README.md", "docs/looking.md"], "tests/house/test_readme.py"),
     **{f"docs/{name}.md": "tests/house/test_docs.py" for name in ("tour", "layers_alone")},
     "docs/induction.md": "tests/lens/test_induction_forms.py",
+    "docs/chatting.md": "tests/cli/test_chat_command.py",
     "docs/serving.md": "tests/serve/test_openai_client.py",
     "docs/huggingface.md": "tests/hub/test_huggingface_export.py",
     **{
