@@ -1,5 +1,6 @@
 """Chat templates: the ids of training are the ids of chatting, nobody types a special token, and bad ones are named."""
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -195,3 +196,31 @@ def test_edited_template_in_a_tokenizers_file_is_refused(tmp_path):
     path.write_text(path.read_text(encoding="utf-8").replace("<|end|>", "<|END|>"), encoding="utf-8")
     with pytest.raises(TokenizerError, match="the digest does not match"):
         load(path)
+
+
+@pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json"])
+def test_template_of_an_imported_folder_is_kept_with_the_names_it_uses(file, tmp_path):
+    from nanotx.hub.huggingface.chat_templates import with_folder_template
+
+    source = "{{ bos_token }}" + CHATML
+    config = {"bos_token": {"content": "<|im_start|>"}, "eos_token": "x"}
+    if file == "tokenizer_config.json":
+        config["chat_template"] = [{"name": "tools", "template": "{{"}, {"name": "default", "template": source}]
+    else:
+        (tmp_path / file).write_text(source, encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    codec, notes = with_folder_template(TRAINED[0].with_special_tokens(NAMES[CHATML]), tmp_path)
+    assert "nanotx chat uses it" in notes[0]
+    chat_as_taught(ChatTemplate(codec, codec.chat_template), HELLO)
+    assert codec.decode(ChatTemplate(codec, codec.chat_template).encode(HELLO).ids).startswith(
+        "<|im_start|><|im_start|>user\n"
+    )
+
+
+def test_broken_template_of_a_folder_is_left_out_with_its_reason(tmp_path):
+    from nanotx.hub.huggingface.chat_templates import with_folder_template
+
+    (tmp_path / "chat_template.jinja").write_text("{% for %}", encoding="utf-8")
+    codec, notes = with_folder_template(TRAINED[0], tmp_path)
+    assert (codec.chat_template, "left out: chat template: line 1" in notes[0]) == ("", True)
+    assert with_folder_template(TRAINED[0], tmp_path / "none") == (TRAINED[0], ())

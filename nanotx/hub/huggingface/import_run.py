@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanotx.errors import ConfigError, TokenizerError
+from nanotx.hub.huggingface.chat_templates import with_folder_template
 from nanotx.hub.huggingface.importing import import_model
 from nanotx.hub.huggingface.proof import Proof, prove
 from nanotx.hub.huggingface.tensor_files import INDEX, WHOLE
@@ -56,6 +57,8 @@ def import_run(
             raise ConfigError(f"--tokenizer: means nothing for {folder}, which has its own; leave it out.")
         check_folder(folder)
         codec, notes = read_codec(folder)
+        codec, more = with_folder_template(codec, folder)
+        notes = (*notes, *more)
         imported = import_model(folder, codec.vocab_size)
     model = imported.model
     model.undefined_ids = codec.undefined_ids
