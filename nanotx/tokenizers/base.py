@@ -175,9 +175,9 @@ class Codec(ABC):
     @property
     def digest(self) -> str:
         """Return the SHA-256 of the codec; equal codecs have equal digests."""
-        return digest(self.part, self.table())
+        return digest(self.part, self.saved_table())
 
-    def table(self) -> dict[str, Any]:
+    def saved_table(self) -> dict[str, Any]:
         """Return all that identifies the codec: its own table, and a chat template if it holds one."""
         return self.to_dict() | ({CHAT_TEMPLATE: self.chat_template} if self.chat_template else {})
 
@@ -225,7 +225,7 @@ class Codec(ABC):
 
     def to_json(self) -> str:
         """Return the text of the file that `save` writes."""
-        return text_of(self.part, self.table(), self.origin)
+        return text_of(self.part, self.saved_table(), self.origin)
 
     def check_ids(self, ids: Iterable[Any]) -> Ids:
         """Return the ids as an array, after checking that each is in range.
@@ -255,7 +255,7 @@ class Codec(ABC):
         return array.astype(np.int64)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Codec) and type(other) is type(self) and other.table() == self.table()
+        return isinstance(other, Codec) and type(other) is type(self) and other.saved_table() == self.saved_table()
 
     def __hash__(self) -> int:
         return hash((self.part, self.vocab_size))

@@ -115,6 +115,8 @@ SELF_EVIDENT = {
     "nanotx/tokenizers/char.py": "numbers the characters",
     "nanotx/tokenizers/saved.py": "reads a file of ours",
     "nanotx/data/corpus/file.py": "reads a file of the user's",
+    "nanotx/data/corpus/chat.py": "reads a file of the user's",
+    "nanotx/data/corpus/small_talk.py": "an invention of this house",
     "nanotx/data/corpus/tokens.py": "reads files of ours",
     "nanotx/data/corpus/playhouse/corpus.py": "an invention of this house",
     "nanotx/training/callbacks/gradient_norms.py": "norms",

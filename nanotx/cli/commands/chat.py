@@ -15,7 +15,7 @@ from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import in_range
 from nanotx.data.text_files import read_text
-from nanotx.errors import ConfigError, DataError, TextError
+from nanotx.errors import ConfigError, DataError, TextError, printable
 from nanotx.generation import Sampling, sampler
 from nanotx.generation.chat import Chat
 from nanotx.hardware.device import choose_machine
@@ -159,4 +159,5 @@ def answer(chat: Chat, line: str) -> None:
 
 def remark(text: str) -> None:
     """Print a line beside the conversation, on standard error."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    sys.stderr.write(f"{printable(text)}\n")
+    sys.stderr.flush()
