@@ -21,6 +21,7 @@ from nanotx.nn.shapes import Keys, Queries, Values
 class SlidingGroupedQuery(MultiHead):
     """Attention within a window that moves with the query, with fewer key and value heads than query heads."""
 
+    supports_documents: ClassVar[bool] = True
     cost_only: ClassVar[tuple[str, ...]] = ("block",)
 
     kv_heads: int = 2  # number of key and value heads; a divisor of heads
