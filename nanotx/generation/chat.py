@@ -37,7 +37,7 @@ class Chat:
         check_max_new_tokens(max_new_tokens)
         self.model, self.template, self.max_new_tokens = model, template, max_new_tokens
         self.sampling = (sampling or Sampling()).with_banned(template.codec.undefined_ids)
-        self.system = [said_by(SYSTEM, system)] if system else []
+        self.system = [message_by(SYSTEM, system)] if system else []
         self.messages = list(self.system)
         self.answers = 0  # given so far, over all resets
         self.dropped = 0  # turns that the last question pushed out of the context
@@ -57,7 +57,7 @@ class Chat:
             DataError: the message is empty.
             TextError: the tokenizer cannot encode it.
         """
-        messages, self.dropped = self.fitting([*self.messages, said_by(USER, text)])
+        messages, self.dropped = self.fitting([*self.messages, message_by(USER, text)])
         prompt = self.template.encode(messages, generation_prompt=True).ids.tolist()
         count = min(self.max_new_tokens, self.model.context - len(prompt))
         sampling = replace(self.sampling, seed=self.sampling.seed + self.answers)
@@ -99,7 +99,7 @@ class Chat:
         )
 
 
-def said_by(role: str, text: str) -> Message:
+def message_by(role: str, text: str) -> Message:
     """Return a message.
 
     Raises:

@@ -57,9 +57,9 @@ def typed_names_are_text(template: ChatTemplate, messages: Sequence[Message]) ->
     """
     plain = [Message(message.role, "a") for message in messages]
     ids, expected = template.encode(messages).ids, template.encode(plain).ids
-    found, wanted = ([token for token in row.tolist() if token in template.ends] for row in (ids, expected))
-    if found != wanted:
-        raise LawBroken(f"typed_names_are_text: special tokens {found}, and the template writes {wanted}: {messages}.")
+    got, wanted = ([token for token in row.tolist() if token in template.ends] for row in (ids, expected))
+    if got != wanted:
+        raise LawBroken(f"typed_names_are_text: special tokens {got}, and the template writes {wanted}: {messages}.")
     codec = template.codec
     if UNKNOWN not in codec.special_tokens:
         text = codec.decode(ids)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -121,7 +121,7 @@ class Model:
         kinds: tuple[Embedding | Block | Attention, ...] = (self.embedding, *self.pattern(), *self.attentions())
         refusing = next((part for part in kinds if not part.supports_documents), None)
         if refusing is not None:
-            parts: type[Embedding | Block | Attention] = refusing.family
+            parts: Any = refusing.family
             others = [name for name in sorted(parts.shipped()) if parts.find(name).supports_documents]
             raise ConfigError(
                 f"{refusing.slot} {refusing.part}: cannot keep the documents of a window apart, because it reads "

@@ -133,7 +133,7 @@ class ChatTemplate:
             return list(messages), mark
         pattern = re.compile("|".join(map(re.escape, sorted(self.names, key=len, reverse=True))))
         return [
-            Message(message.role, pattern.sub(lambda found: found[0][0] + mark + found[0][1:], message.content))
+            Message(message.role, pattern.sub(lambda match: match[0][0] + mark + match[0][1:], message.content))
             for message in messages
         ], mark
 

@@ -111,7 +111,7 @@ def encode_texts(codec: Codec, texts: Sequence[str]) -> Documents:
     return Documents(ids=np.concatenate(rows), starts=starts)
 
 
-def said(conversations: Sequence[Conversation]) -> list[str]:
+def texts_of(conversations: Sequence[Conversation]) -> list[str]:
     """Return what is said in conversations: the texts that a tokenizer is trained on."""
     return ["\n".join(message.content for message in messages) + "\n" for messages in conversations]
 

@@ -24,8 +24,8 @@ from nanotx.training.chat_dataset import (
     encode_conversations,
     encode_texts,
     eval_text_of_documents,
-    said,
     say_shortened,
+    texts_of,
 )
 from nanotx.training.text_cache import encode_large, is_large, scan
 
@@ -117,8 +117,8 @@ def chat_dataset(
     The tokenizer holds the chat template from then on. See `load_dataset` for the arguments.
     """
     training, validation = corpus.split_conversations()
-    texts, digest = said(training), sha256(*(json.dumps(messages) for messages in (*training, *validation)))
-    check(digest, sum(map(len, texts)) + sum(map(len, said(validation))))
+    texts, digest = texts_of(training), sha256(*(json.dumps(messages) for messages in (*training, *validation)))
+    check(digest, sum(map(len, texts)) + sum(map(len, texts_of(validation))))
     if codec is None:
         codec = with_chat(recipe.tokenizer.train_checked(texts, texts[0]), corpus.template_source())
     template = chat_template_of(codec)

@@ -138,13 +138,13 @@ def converse(chat: Chat, typed: Iterator[str]) -> int:
 
 def answer(chat: Chat, line: str) -> None:
     """Write the answer to a line, and what is to be remarked on it."""
-    told, pieces = False, chat.ask(line)
+    remarked, pieces = False, chat.ask(line)
     try:
         for piece in pieces:
-            if chat.dropped and not told:
+            if chat.dropped and not remarked:
                 turns = "turn is" if chat.dropped == 1 else f"{chat.dropped} turns are"
                 remark(f"The context of {chat.model.context:,} tokens is full: the oldest {turns} forgotten.")
-                told = True
+                remarked = True
             write_stdout(piece)
     except KeyboardInterrupt:
         if not sys.stdin.isatty():

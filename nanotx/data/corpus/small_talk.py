@@ -62,13 +62,13 @@ class Choices:
         """Return a number below a count."""
         return int(self.random() * count)
 
-    def one_of(self, items: Sequence[str]) -> str:
+    def choice(self, items: Sequence[str]) -> str:
         """Return one of some texts."""
         return items[self.below(len(items))]
 
     def conversation(self) -> Conversation:
         """Return a conversation of one to three turns, in capitals where the system asks for it."""
-        name = self.one_of(NAMES)
+        name = self.choice(NAMES)
         turns, knows_name = [self.greeting(name)] if self.below(2) else list[Turn](), False
         knows_name = bool(turns) and name in turns[0][0]
         turns += [self.turn(name, knows_name) for _ in range(1 + self.below(2))]
@@ -80,22 +80,22 @@ class Choices:
 
     def greeting(self, name: str) -> Turn:
         """Return how a conversation begins, with the user's name or without."""
-        hello = self.one_of(GREETINGS)
+        hello = self.choice(GREETINGS)
         return (hello, hello) if self.below(3) == 0 else (f"{hello} I am {name}.", f"{hello[:-1]}, {name}.")
 
     def turn(self, name: str, knows_name: bool) -> Turn:
         """Return a question and its answer."""
         kind = self.below(6 if knows_name else 5)
         if kind == 0:
-            word = self.one_of(list(OPPOSITES))
+            word = self.choice(list(OPPOSITES))
             return f"What is the opposite of {word}?", f"The opposite of {word} is {OPPOSITES[word]}."
         if kind == 1:
-            thing = self.one_of(list(COLOURS))
+            thing = self.choice(list(COLOURS))
             return f"What colour is {thing}?", f"{thing[0].upper()}{thing[1:]} is {COLOURS[thing]}."
         if kind == 2:
             number = self.below(99)
             return f"What comes after {number}?", f"After {number} comes {number + 1}."
-        word = self.one_of(WORDS)
+        word = self.choice(WORDS)
         if kind == 3:
             return f"Spell {word}.", "-".join(word)
         if kind == 4:
