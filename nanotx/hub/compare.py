@@ -53,13 +53,16 @@ def compare_texts(
 
 
 @torch.no_grad()
-def compare_logits(model: Transformer, other: Callable[[Windows], WindowLogits], what: str) -> Agreement:
+def compare_logits(
+    model: Transformer, other: Callable[[Windows], WindowLogits], what: str, tolerance: float = TOLERANCE
+) -> Agreement:
     """Compare logits on windows of several lengths, one of the whole context and several of one token among them.
 
     Args:
         model: of the run.
         other: the other program, from ids to logits.
         what: its name, for the error.
+        tolerance: the largest difference that counts as equal, relative to the standard deviation of the logits.
 
     Raises:
         RunError: they differ by more than rounding explains.
@@ -68,7 +71,7 @@ def compare_logits(model: Transformer, other: Callable[[Windows], WindowLogits],
     logits = model(windows)
     scale = float(logits.std())
     rounding = float((logits[:8] - copy.deepcopy(model).double()(windows[:8])).abs().max()) / scale
-    allowed = max(TOLERANCE, ROUNDING * rounding)
+    allowed = max(tolerance, ROUNDING * rounding)
     whole = torch.randint(model.vocab_size, (1, model.context), generator=torch.Generator().manual_seed(1))
     apart = 0.0
     for batch in (windows, whole, windows[:3, :1], windows[:2, : max(1, windows.shape[1] // 3)]):

@@ -85,6 +85,26 @@ def drafted_folder(target: Path) -> Iterator[Path]:
             disk.remove(draft)
 
 
+@contextmanager
+def drafted_file(target: Path) -> Iterator[Path]:
+    """Context with the path of a new file, which is flushed and gets its name at the end; after an error it is removed.
+
+    Raises:
+        RunError: the disk refuses; nothing new is left under the target's name.
+    """
+    draft = draft_of(target)
+    try:
+        yield draft
+        disk.sync(draft)
+        publish(draft, target)
+        clear(target)
+    except OSError as error:
+        raise RunError(f"{target}: cannot be written: {error.strerror or error}; try another path.") from None
+    finally:
+        with suppress(OSError):
+            disk.remove(draft)
+
+
 def draft_of(target: Path) -> Path:
     """Return the path beside a target under which this process writes it."""
     return target.with_name(f".{target.name}.{os.getpid()}")

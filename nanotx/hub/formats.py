@@ -7,6 +7,8 @@ from pathlib import Path
 from nanotx.errors import ConfigError, RunError, did_you_mean
 from nanotx.evaluation.loss import EvalText
 from nanotx.files import write_atomic
+from nanotx.hub import onnx_export as onnx
+from nanotx.hub.gguf import export as gguf
 from nanotx.hub.html import export_html
 from nanotx.hub.html.weights import Kind
 from nanotx.hub.huggingface.adapter import check_target as check_adapter
@@ -82,6 +84,18 @@ def write_torch(request: Request) -> list[str]:
     return [f"{plain.WEIGHTS}, and {plain.READER} of {exported.lines} lines that reads it", f"compared: {exported}"]
 
 
+def write_onnx(request: Request) -> list[str]:
+    """Write the folder, and return what was compared."""
+    exported = onnx.export(request.run, request.path, request.overwrite)
+    return [f"{onnx.GRAPH}, opset {exported.opset}", f"compared: {exported}"]
+
+
+def write_gguf(request: Request) -> list[str]:
+    """Write the file, and return what was compared."""
+    exported = gguf.export(request.run, request.path, request.overwrite)
+    return [f"architecture {exported.architecture}, float32", f"compared: {exported}"]
+
+
 FORMATS = {
     "html": Format(
         about="the model itself as one offline page",
@@ -103,6 +117,12 @@ FORMATS = {
         options=(),
         check=plain.check_target,
         write=write_torch,
+    ),
+    "onnx": Format(
+        about="a graph for ONNX Runtime", suffix="-onnx", options=(), check=onnx.check_target, write=write_onnx
+    ),
+    "gguf": Format(
+        about="one file for llama.cpp", suffix=".gguf", options=(), check=gguf.check_target, write=write_gguf
     ),
     "peft": Format(
         about="the adapter alone, as peft opens it",

@@ -39,6 +39,9 @@ class Flags:
     torch is a plain state dict with one short program beside it, which is the model and needs PyTorch alone. It is run,
     and its ids and logits are compared with the run's, before the folder gets its name.
 
+    onnx is a graph of any model, for ONNX Runtime and what is built on it. gguf is one file for llama.cpp, of a GPT-2,
+    Llama, Arcee, Qwen2 or Qwen3 with a tokenizer that llama.cpp has too. Both are run before they get their name.
+
     peft is the adapter of a run alone (--adapt lora), as the library of that name opens it. The other formats have it
     merged into the weights.
 
@@ -51,7 +54,7 @@ class Flags:
 
     folder: str = argument("RUN")  # folder of the run, or a pack
     path: str = argument("PATH", "")  # file or folder to write; without it, one named like the run
-    to: str = option("KIND", dataclasses.MISSING)  # format to write: html, hf, torch or peft
+    to: str = option("KIND", dataclasses.MISSING)  # format to write: html, hf, torch, onnx, gguf or peft
     weights: Literal["int8", "float32"] | None = None  # html: 8 bits with a scale per group (int8), or as trained
     tokens: int | None = None  # html: tokens of the validation text that the loss is measured on, 8192; 0 for none
     remote_code: bool | None = None  # hf: where no class of transformers computes the model, write code that does

@@ -1,0 +1,1 @@
+"""A run as one GGUF file, which llama.cpp and what is built on it read."""
