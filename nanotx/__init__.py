@@ -21,15 +21,15 @@ if sys.version_info < (3, 11):  # noqa: UP036  pip refuses; this is for a checko
 if TYPE_CHECKING:
     from nanotx.cli.run import train as train
     from nanotx.generation import generate as generate
+    from nanotx.hub.loading import load as load
     from nanotx.recipe import Recipe as Recipe
-    from nanotx.runs.load import load as load
     from nanotx.training.callbacks import Callback as Callback
 
 FROM = {
     "Callback": "nanotx.training.callbacks",
     "Recipe": "nanotx.recipe",
     "generate": "nanotx.generation",
-    "load": "nanotx.runs.load",
+    "load": "nanotx.hub.loading",
     "train": "nanotx.cli.run",
 }
 PACKAGES = ("laws", "nn", "tokenizers")

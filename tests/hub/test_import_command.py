@@ -90,7 +90,7 @@ def test_model_that_transformers_reads_otherwise_is_not_written(folder, tmp_path
 def test_what_cannot_be_read_is_refused(folder, tmp_path, capsys):
     for words, code, message in (
         ([folder], 2, "--run: missing; expected the folder of a run"),
-        (["no/such", "--run", tmp_path / "run"], 2, "hf download no/such --local-dir such"),
+        (["./no/such", "--run", tmp_path / "run"], 2, "or the id of a model on the Hub such as openai-community/gpt2"),
         ([folder / "config.json", "--run", tmp_path / "run"], 2, "a file; expected the folder that it is in"),
         ([tmp_path, "--run", tmp_path / "run"], 3, "tokenizer"),
         ([folder, "--run", folder], 2, "already exists"),

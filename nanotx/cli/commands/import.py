@@ -10,7 +10,7 @@ from nanotx.errors import shell_quoted
 from nanotx.hub.huggingface.import_run import import_run
 from nanotx.hub.nanogpt import checkpoint_of
 
-USAGE = "PATH --run RUN"
+USAGE = "PATH|HUB_ID --run RUN"
 GROUP = "Hand a run on"
 ORDER = 42
 
@@ -23,12 +23,16 @@ class Flags:
     is executed. Where transformers is installed, ids, logits and greedy text are compared with it before the result is
     written. What takes a run takes the result: sample, eval, look, show, export, and nanotx.load.
 
+    A model of the Hub is named by its id, and fetched by the package huggingface-hub: safetensors, JSON and tokenizer
+    files alone.
+
         nanotx import gpt2/ --run runs/gpt2
+        nanotx import openai-community/gpt2 --run runs/gpt2
         nanotx import out-shakespeare-char/ckpt.pt --tokenizer data/shakespeare_char/meta.pkl --run runs/old
         nanotx sample runs/gpt2 --prompt "To be"
     """
 
-    folder: str = argument("PATH")  # folder with config.json, safetensors and a tokenizer; or nanoGPT's ckpt.pt
+    folder: str = argument("PATH|HUB_ID")  # folder with config.json; a model of the Hub; or nanoGPT's ckpt.pt
     run: str = option("RUN", dataclasses.MISSING)  # folder to write, or a zip file
     tokenizer: str = option("PATH", "")  # of a ckpt.pt: meta.pkl, or a tokenizer; without it, the meta.pkl beside it
     overwrite: bool = False  # replace an import or a pack that is there already
@@ -43,7 +47,7 @@ def run(argv: list[str]) -> int:
         sys.stdout.write(f"{flags.folder}: reading it, and comparing it with transformers; --no-proof is quicker\n")
         sys.stdout.flush()
     tokenizer = Path(flags.tokenizer) if flags.tokenizer else None
-    imported = import_run(Path(flags.folder), Path(flags.run), flags.overwrite, flags.proof, tokenizer)
+    imported = import_run(flags.folder, Path(flags.run), flags.overwrite, flags.proof, tokenizer)
     model = imported.run.model
     for note in imported.notes:
         sys.stdout.write(f"{flags.folder}: {note}\n")

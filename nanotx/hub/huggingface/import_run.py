@@ -1,10 +1,11 @@
 """A folder of the Hugging Face world as a pack: what takes a run takes it."""
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nanotx.errors import ConfigError, TokenizerError
+from nanotx.hub.download import fetched, is_model_id
 from nanotx.hub.huggingface.chat_templates import with_folder_template
 from nanotx.hub.huggingface.importing import import_model
 from nanotx.hub.huggingface.proof import Proof, prove
@@ -21,7 +22,7 @@ from nanotx.tokenizers.saved import Saved
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImportedRun:
-    """A pack that was written."""
+    """A model that was read, and written as a pack if it was asked for."""
 
     run: LoadedRun
     class_name: str  # of the model in transformers
@@ -30,12 +31,13 @@ class ImportedRun:
 
 
 def import_run(
-    folder: Path, target: Path, overwrite: bool = False, proven: bool = True, tokenizer: Path | None = None
+    folder: str | Path, target: Path, overwrite: bool = False, proven: bool = True, tokenizer: Path | None = None
 ) -> ImportedRun:
     """Read a folder of the Hugging Face world, and write it as a pack.
 
     Args:
-        folder: with `config.json`, safetensors and a tokenizer; or a checkpoint of nanoGPT, or its folder.
+        folder: with `config.json`, safetensors and a tokenizer; or the id of a model on the Hub; or a checkpoint of
+            nanoGPT, or its folder.
         target: folder or zip file of the pack.
         overwrite: replace a pack that is there already.
         proven: compare the result with the folder as transformers opens it, where that is installed, before the pack is
@@ -48,13 +50,36 @@ def import_run(
         RunError: the folder cannot be read, or the result differs from it.
     """
     check_target(target, overwrite)
+    from_hub = checkpoint_of(Path(folder)) is None and is_model_id(str(folder))
+    place = fetched(str(folder)) if from_hub else Path(folder)
+    name = str(folder) if from_hub else place.resolve().name
+    read = read_folder(place, str(folder), f"{target.as_posix()}/tokenizer.json", tokenizer)
+    if proven and checkpoint_of(place) is None and importlib.util.find_spec("transformers"):
+        read = replace(read, proof=prove(read.run, place, foreign=True))
+    write_pack(read.run, target, overwrite=overwrite, origin=f"the {read.class_name} of {name}")
+    return read
+
+
+def read_folder(folder: Path, name: str, saved: str = "", tokenizer: Path | None = None) -> ImportedRun:
+    """Read a folder of the Hugging Face world; nothing is written, and nothing is compared.
+
+    Args:
+        folder: with `config.json`, safetensors and a tokenizer; or a checkpoint of nanoGPT, or its folder.
+        name: the folder as it was given.
+        saved: the path of the tokenizer in the recipe; that in the folder if it is empty.
+        tokenizer: of a checkpoint of nanoGPT; see `import_nanogpt`.
+
+    Raises:
+        ConfigError: its class or a key of its config is not known.
+        TokenizerError: its tokenizer cannot be read.
+        RunError: the folder cannot be read.
+    """
     checkpoint = checkpoint_of(folder)
     if checkpoint is not None:
         imported, codec, notes = import_nanogpt(checkpoint, tokenizer)
-        proven = False  # nothing to compare it with
     else:
         if tokenizer is not None:
-            raise ConfigError(f"--tokenizer: means nothing for {folder}, which has its own; leave it out.")
+            raise ConfigError(f"--tokenizer: means nothing for {name}, which has its own; leave it out.")
         check_folder(folder)
         codec, notes = read_codec(folder)
         codec, more = with_folder_template(codec, folder)
@@ -63,15 +88,13 @@ def import_run(
     model = imported.model
     model.undefined_ids = codec.undefined_ids
     recipe = Recipe(
-        tokenizer=Saved(path=f"{target.as_posix()}/tokenizer.json"),
+        tokenizer=Saved(path=saved or f"{folder.as_posix()}/tokenizer.json"),
         model=model.config,
         train=Train(steps=1, batch_size=1),
         dtype="float32",
     )
-    run = LoadedRun(model=model, tokenizer=codec, recipe=recipe, step=0, folder=str(folder))
-    proof = prove(run, folder, foreign=True) if proven and importlib.util.find_spec("transformers") else None
-    write_pack(run, target, overwrite=overwrite, origin=f"the {imported.class_name} of {folder.resolve().name}")
-    return ImportedRun(run=run, class_name=imported.class_name, notes=(*imported.notes, *notes), proof=proof)
+    run = LoadedRun(model=model, tokenizer=codec, recipe=recipe, step=0, folder=name)
+    return ImportedRun(run=run, class_name=imported.class_name, notes=(*imported.notes, *notes), proof=None)
 
 
 def check_folder(folder: Path) -> None:
@@ -81,8 +104,8 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"{folder}: a file; expected the folder that it is in, which holds {needed}.")
     if not folder.exists():
         raise ConfigError(
-            f"{folder}: no such folder; expected one with {needed}. To fetch one from the Hub, try: hf download "
-            f"{folder} --local-dir {folder.name}"
+            f"{folder}: no such folder; expected one with {needed}, or the id of a model on the Hub such as "
+            "openai-community/gpt2."
         )
 
 

@@ -1,0 +1,1 @@
+"""The harness of EleutherAI, lm-evaluation-harness, on any run."""
