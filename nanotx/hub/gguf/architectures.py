@@ -83,6 +83,8 @@ class Architecture:
             reasons.append(f"its ffn computes {self.activation}, not {active}")
         if any(shape.windows):
             reasons.append("it attends to all positions")
+        if shape.layer.width != shape.dim and self.name not in WIDE:
+            reasons.append("its heads are as wide as the stream together")
         lost = [name for name, weight in self.weights(shape, weights).items() if self.is_lost(name) and weight.any()]
         if lost:
             reasons.append(f"it has no bias {lost[0]}")
@@ -137,12 +139,17 @@ def scaling(config: Config) -> Values:
         ConfigError: it is neither none nor linear.
     """
     rope: Mapping[str, Any] = config.get("rope_parameters", {"rope_type": "default"})
+    if unknown := sorted(rope.keys() - {"rope_type", "rope_theta", "factor"}):
+        raise ConfigError(f"--to gguf: rope with {unknown[0]} has no place in a file.")
     if rope["rope_type"] == "default":
         return {}
     if rope["rope_type"] == "linear":
         return {"rope.scaling.type": "linear", "rope.scaling.factor": rope["factor"]}
     raise ConfigError(f"--to gguf: rope of the type {rope['rope_type']} is not written; default and linear are.")
 
+
+WIDE = ("llama", "qwen3")
+"""Architectures whose heads may have a width of their own."""
 
 ALL = (".q_proj.bias", ".k_proj.bias", ".v_proj.bias")
 ARCHITECTURES = (
