@@ -187,7 +187,7 @@ class Experiment:
                 else fact
                 for arm, fact, count in zip(self.design.arms, facts, steps, strict=True)
             ]
-            for line in warned(names, facts):
+            for line in warned(names, [fact.warnings for fact in facts]):
                 self.say(line)
             for arm, fact, count in zip(self.design.arms, facts, steps, strict=True):
                 known[arm.name] = {**strict(asdict(fact)), "steps": count, "folder": arm.folder, "swapped": arm.swapped}
@@ -487,11 +487,11 @@ def recorded(entry: Mapping[str, Any]) -> Facts:
     return Facts(**{**values, "warnings": tuple(values.get("warnings", ()))})
 
 
-def warned(arms: Sequence[str], facts: Sequence[Facts]) -> list[str]:
-    """Return each warning once, with the arms that it is of."""
+def warned(arms: Sequence[str], warnings: Sequence[Sequence[str]]) -> list[str]:
+    """Return each warning of some arms once, with those that it is of."""
     of: dict[str, list[str]] = {}
-    for arm, fact in zip(arms, facts, strict=True):
-        for warning in fact.warnings:
+    for arm, some in zip(arms, warnings, strict=True):
+        for warning in some:
             of.setdefault(warning, []).append(arm)
     return [
         f"{'every arm' if len(names) == len(arms) else ', '.join(names[:3]) + ', ...' * (len(names) > 3)}: {warning}"

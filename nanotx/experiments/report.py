@@ -193,7 +193,7 @@ def remarks(outcome: Outcome) -> list[str]:
     if arms > 1 or len(outcome.design.looks) > 1:
         paid = [f"{arms} arms"] * (arms > 1) + [f"{len(outcome.design.looks)} looks"] * (len(outcome.design.looks) > 1)
         lines.append(f"Intervals pay for {' and '.join(paid)}: a table errs anywhere with a probability of at most 5%.")
-    lines += [*warned(names, outcome.facts), *outcome.notes]
+    lines += [*warned(names, [fact.warnings for fact in outcome.facts]), *outcome.notes]
     if outcome.validation:
         last, times = outcome.validation[-1]["bits_per_byte"], len(outcome.validation)
         means = [f"{name} {number(mean(list(last[name].values())))}" for name in names if name in last]

@@ -329,7 +329,7 @@ def test_warnings_of_an_arm_are_printed_before_it_is_trained_and_on_the_page(tmp
     again = list[str]()
     assert Experiment(design("schedule.warmup=90", "ffn=relu2"), tmp_path / "x", again.append).measured()[0] == facts
     assert again == []
-    assert experiment_module.warned(["a", "b"], [facts[1], facts[1]])[0].startswith("every arm: warning: schedule")
+    assert experiment_module.warned(["a", "b"], [facts[1].warnings] * 2)[0].startswith("every arm: warning: schedule")
 
 
 def test_equal_flops_give_the_smaller_model_more_steps(tmp_path):

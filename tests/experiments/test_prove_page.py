@@ -51,6 +51,12 @@ def test_flags_of_the_recipe_are_on_the_card():
     assert "recipe: macbook --model.dim 32 --x 'a b'" in sections.text(card(flags=["--model.dim", "32", "--x", "a b"]))
 
 
+def test_warnings_of_the_runs_are_on_the_card():
+    arms = [{**arm, "costs": COSTS | {"warnings": ["warning: too short a text"]}} for arm in ARMS]
+    shown = sections.text(card(learning=LEARNING | {"arms": arms}))
+    assert "every arm: warning: too short a text" in shown and "warning" not in sections.text(card())
+
+
 def test_ratio_that_may_be_one_is_no_difference():
     even = replace(TIMED, ratio=1.03, interval=(0.98, 1.1))
     assert "Training takes as long as with sdpa, as far as can be told." in sections.summary(card(speeds=[even]))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nanotx.experiments.experiment import warned
 from nanotx.experiments.prove.benches import BOTH, FORWARD
 from nanotx.experiments.prove.card import Card, Laws, Speed
 from nanotx.experiments.report import folded, number, span
@@ -239,6 +240,7 @@ def learning_section(card: Card) -> Section:
     section.table = [header, learning_row(card.against, base), learning_row(card.name, arm)]
     if result["pairing_gain"]:
         section.notes.append(f"Pairing by seed divides the variance of the difference by {result['pairing_gain']:.3g}.")
+    section.notes += warned([card.against, card.name], [some["costs"].get("warnings", ()) for some in (base, arm)])
     section.notes += result["notes"]
     return section
 
