@@ -145,7 +145,7 @@ class Recipe:
     threads: int = 0  # processor threads; 0 for OMP_NUM_THREADS, else one per core
     compile: bool | Literal["auto"] = "auto"  # use torch.compile, block by block; auto where it pays off
     reduce: Literal["exact", "fast"] = (
-        "exact"  # how processes that train together add: in one order, whatever their number, or in the backend's own
+        "exact"  # order of sums over processes that train together: exact for one that is fixed, fast for the backend's
     )
     deterministic: bool = False  # allow on CUDA only operations that give the same bits every time; a CPU has no others
 

@@ -231,10 +231,11 @@ class Trainer:
             self.compute_gradients()
 
         step, plan = self.progress.step, self.recipe.train
+        alone = " Rank 0 looked at its own micro-batches alone." if self.ranks.size > 1 else ""
         starts = listed(self.windows.starts(step, plan.batch_size).tolist())
         message = (
             f"step {step}: the loss is {loss:g} and the gradient's norm {grad_norm:g}; the step was not taken. "
-            f"{report(self.model, again, detect=self.detect)} "
+            f"{report(self.model, again, detect=self.detect)}{alone} "
             f"Its windows of {self.model.context} tokens begin at token {starts} of the training text."
         )
         if plan.on_nonfinite == "skip":
