@@ -9,7 +9,7 @@ from nanotx.hub.push import push
 
 USAGE = "PATH --to OWNER/NAME"
 GROUP = "Hand a run on"
-ORDER = 44
+ORDER = 46
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
