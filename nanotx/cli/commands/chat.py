@@ -23,7 +23,7 @@ from nanotx.runs.load import load
 
 USAGE = "RUN"
 GROUP = "Use a run"
-ORDER = 21
+ORDER = 29
 
 COMMANDS = "/reset forgets the conversation, /quit ends it; Ctrl-C stops an answer"
 PROMPT = "> "

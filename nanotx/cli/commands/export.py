@@ -22,7 +22,7 @@ from nanotx.runs.load import LoadedRun, load
 
 USAGE = "RUN [PATH] --to KIND"
 GROUP = "Hand a run on"
-ORDER = 41
+ORDER = 40
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

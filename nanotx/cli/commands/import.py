@@ -12,7 +12,7 @@ from nanotx.hub.nanogpt import checkpoint_of
 
 USAGE = "PATH|HUB_ID --run RUN"
 GROUP = "Hand a run on"
-ORDER = 42
+ORDER = 41
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from nanotx.runs.merge import merged
 
 USAGE = "RUN --run OUT"
 GROUP = "Hand a run on"
-ORDER = 44
+ORDER = 43
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

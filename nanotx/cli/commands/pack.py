@@ -15,7 +15,7 @@ from nanotx.runs.load import load
 
 USAGE = "RUN [PATH]"
 GROUP = "Hand a run on"
-ORDER = 43
+ORDER = 42
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

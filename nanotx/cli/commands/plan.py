@@ -24,7 +24,7 @@ from nanotx.training.memory_plan import HEADROOM, KINDS, WRAPPERS, StepPlan, pla
 PROG = "nanotx plan"
 USAGE = "RECIPE"
 GROUP = "Experiment"
-ORDER = 20
+ORDER = 14
 
 UNITS = {
     "": 1,

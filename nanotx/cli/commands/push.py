@@ -9,7 +9,7 @@ from nanotx.hub.push import push
 
 USAGE = "PATH --to OWNER/NAME"
 GROUP = "Hand a run on"
-ORDER = 46
+ORDER = 44
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
