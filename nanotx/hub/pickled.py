@@ -77,9 +77,14 @@ class PickledTensors:
             RunError: it has a number that is not finite.
         """
         tensor = self.tensors[name].to(torch.float32)
-        if not torch.isfinite(tensor).all():
-            raise RunError(f"{name}: a weight is NaN or infinite, and no model computes with it.")
+        check_finite(name, tensor)
         return tensor
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Raise RunError if a number of a tensor is NaN or infinite; a sum tells quickly that none is."""
+    if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
+        raise RunError(f"{name}: a weight is NaN or infinite, and no model computes with it.")
 
 
 def tensors_of(path: Path, table: Any) -> PickledTensors:

@@ -144,6 +144,14 @@ def test_weight_that_is_not_finite_is_refused(folder):
     changed_weights(folder, lambda weights: weights["transformer.ln_f.weight"].fill_(torch.nan))
     with pytest.raises(RunError, match=r"ln_f.weight: a weight is NaN or infinite"):
         import_model(folder, 11)
+    for numbers in ([torch.inf, -torch.inf], [3e38, 3e38, torch.nan]):
+        changed_weights(
+            folder, lambda weights, n=numbers: weights["transformer.ln_f.weight"][: len(n)].copy_(torch.tensor(n))
+        )
+        with pytest.raises(RunError, match=r"ln_f.weight: a weight is NaN or infinite"):
+            import_model(folder, 11)
+    changed_weights(folder, lambda weights: weights["transformer.ln_f.weight"].fill_(3e38))  # whose sum is infinite
+    assert import_model(folder, 11)
 
 
 def test_names_of_the_hub_and_its_constants_are_read(folder):

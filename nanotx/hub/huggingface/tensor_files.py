@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nanotx.errors import RunError
 from nanotx.files import read_regular
-from nanotx.hub.pickled import read_pickled, tensors_of
+from nanotx.hub.pickled import check_finite, read_pickled, tensors_of
 
 WHOLE, INDEX, OLD = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 
@@ -100,7 +100,7 @@ class TensorFiles:
         return self.headers[name].dtype in FLOATS
 
     def read(self, name: str) -> Tensor:
-        """Return a tensor in float32.
+        """Return a tensor in float32; one that is float32 in the file stays there until it is used.
 
         Raises:
             RunError: it cannot be read, or has a number that is not finite.
@@ -108,11 +108,10 @@ class TensorFiles:
         path = self.headers[name].file
         try:
             with safe_open(path, framework="pt") as file:
-                tensor: Tensor = file.get_tensor(name).to(torch.float32, copy=True)
+                tensor: Tensor = file.get_tensor(name).to(torch.float32)
         except (SafetensorError, OSError) as error:
             raise RunError(f"{path}: {name!r} cannot be read: {error}.") from None
-        if not torch.isfinite(tensor).all():
-            raise RunError(f"{name}: a weight is NaN or infinite, and no model computes with it.")
+        check_finite(name, tensor)
         return tensor
 
 
