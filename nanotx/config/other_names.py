@@ -198,7 +198,7 @@ PARTS = {
 """A part that is called otherwise here, by slot."""
 
 COMMANDS = {
-    **dict.fromkeys(("generate", "gen", "write", "complete", "prompt", "chat", "infer"), "sample RUN"),
+    **dict.fromkeys(("generate", "gen", "write", "complete", "prompt", "infer"), "sample RUN"),
     **dict.fromkeys(("plot", "curves", "dashboard", "graph"), "show RUN"),
     **dict.fromkeys(("evaluate", "test", "validate", "score", "perplexity"), "eval RUN"),
     **dict.fromkeys(("run", "fit", "start", "learn", "pretrain", "finetune"), "train NAME"),
