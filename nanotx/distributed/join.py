@@ -19,7 +19,7 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from nanotx import __version__
-from nanotx.distributed.ranks import Alone, Group, Ranks
+from nanotx.distributed.ranks import PATIENCE, Alone, Group, Ranks
 from nanotx.errors import ConfigError, RankLost, RunError
 
 Facts = Mapping[str, str]
@@ -64,6 +64,8 @@ def joined(facts: Facts, timeout: float) -> Iterator[Ranks]:
         ConfigError: the ranks were started with different things; shows them. Raised by rank 0.
         RunError: not all ranks came.
     """
+    if not 0 < timeout <= PATIENCE.total_seconds():
+        raise ConfigError(f"--rank-timeout: expected seconds above 0 and up to 30 days, got {timeout:g}.")
     if world_size() == 1:
         yield Alone()
         return
@@ -98,7 +100,7 @@ def connect(rank: int, size: int, timeout: timedelta) -> Group:
         dist.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=size, timeout=timeout)
         return Group(rank, size, PrefixStore("nanotx", store), timeout)
     except (RuntimeError, OSError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].rstrip(".")
         hint = (
             "another program uses this port: torchrun takes another one by --master-port, or by --standalone"
             if "EADDRINUSE" in str(error) or "in use" in str(error)

@@ -82,6 +82,8 @@ def test_run_goes_from_four_ranks_to_one_to_two_as_if_it_had_never_stopped(tmp_p
     [
         ("--ranks 3", r"3 processes cannot add in pairs.* the 4 micro-batches of a step, try --ranks 1, 2 or 4\."),
         ("--ranks 8", r"8 processes cannot share the 4 micro-batches of a step; try --ranks 1, 2 or 4, or a batch"),
+        ("--rank-timeout -1", r"--rank-timeout: expected seconds above 0 and up to 30 days, got -1"),
+        ("--rank-timeout nan", r"--rank-timeout: expected seconds above 0"),
         ("--ranks 0", r"ranks: expected a number of at least 1, got 0"),
         ("--ranks 3 --reduce fast", r"3 processes cannot share the 4 micro-batches of a step; try --ranks 1, 2 or 4"),
     ],

@@ -33,7 +33,9 @@ class Flags:
 
     tokenizer: str = argument("TOKENIZER")  # path of a tokenizer, or name of a preset
     files: tuple[str, ...] = argument("FILE ...", ())  # texts to encode; standard input where none is named
-    field: str = option("NAME", "text")  # of a row of .jsonl, and column of .parquet, that holds a document's text
+    field: str = option(
+        "NAME", "text"
+    )  # field of each .jsonl row, or column of each .parquet file, that holds a document's text
     out: str = option("FILE")  # token file to write; an interrupted command continues when repeated
     separator: str = option("NAME")  # special token to write after each document of the token file
     processes: int = 1  # number of processes that encode a token file
