@@ -104,3 +104,17 @@ def test_numbers_of_another_shape_and_a_cache_are_refused():
 
 def test_rows_of_the_law_have_other_documents_each():
     assert numbered(2, 5, (2, 3)).tolist() == [[0, 0, 1, 2, 2], [0, 0, 0, 1, 2]]
+
+
+@pytest.mark.slow  # to import the compiler takes seconds
+def test_block_is_compiled_once_for_all_documents():
+    from torch._dynamo.testing import CompileCounter
+
+    from nanotx.training.compile import compile_training_calls
+
+    built, counter = model().train(), CompileCounter()
+    for block in list(built.blocks)[:1]:
+        compile_training_calls(block, backend=counter, dynamic=False)
+    for documents in (DOCUMENTS, DOCUMENTS.flip(0), torch.zeros_like(DOCUMENTS)):
+        built.hidden_states(IDS, None, documents).sum().backward()
+        assert counter.frame_count == 1
