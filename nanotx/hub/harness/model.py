@@ -77,7 +77,7 @@ class Nanotx(TemplateLM):  # type: ignore[misc]
         """Name by which the harness keeps texts that were encoded."""
         return self.run.tokenizer.digest
 
-    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None) -> list[int]:
         """Return the ids of a text; special tokens are never added, and their names are text."""
         ids: list[int] = self.run.tokenizer.encode(string).tolist()
         return ids
@@ -85,7 +85,7 @@ class Nanotx(TemplateLM):  # type: ignore[misc]
     # Log-likelihood.
 
     def _loglikelihood_tokens(
-        self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], **_: Any
+        self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
         context = self.model.context
         pairs = []
