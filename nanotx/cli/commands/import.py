@@ -10,7 +10,7 @@ from nanotx.errors import shell_quoted
 from nanotx.hub.huggingface.import_run import import_run
 from nanotx.hub.nanogpt import checkpoint_of
 
-USAGE = "PATH|HUB_ID --run RUN"
+USAGE = "PATH --run RUN"
 GROUP = "Hand a run on"
 ORDER = 41
 
@@ -32,7 +32,7 @@ class Flags:
         nanotx sample runs/gpt2 --prompt "To be"
     """
 
-    folder: str = argument("PATH|HUB_ID")  # folder with config.json; a model of the Hub; or nanoGPT's ckpt.pt
+    folder: str = argument("PATH")  # folder with config.json; a model of the Hub; or nanoGPT's ckpt.pt
     run: str = option("RUN", dataclasses.MISSING)  # folder to write, or a zip file
     tokenizer: str = option("PATH", "")  # of a ckpt.pt: meta.pkl, or a tokenizer; without it, the meta.pkl beside it
     overwrite: bool = False  # replace an import or a pack that is there already

@@ -1,4 +1,4 @@
-"""Plan a run: memory by kind on each GPU, the largest micro-batch, days and cost."""
+"""Plan a run: memory, micro-batch, days and cost."""
 
 import re
 import sys
