@@ -68,7 +68,7 @@ def open_https(url: str, seconds: float) -> BufferedIOBase:
     Raises:
         OSError: the server does not respond, or an address is not https.
     """
-    _require_https(url)
+    require_https(url)
     response: BufferedIOBase = opener().open(url, timeout=seconds)
     return response
 
@@ -82,11 +82,12 @@ class _HttpsRedirects(HTTPRedirectHandler):
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
-        _require_https(newurl)
+        require_https(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _require_https(url: str) -> None:
+def require_https(url: str) -> None:
+    """Raise URLError unless an address is https."""
     if not url.startswith("https://"):
         raise URLError(f"expected an https address, got {url}")
 

@@ -17,6 +17,7 @@ from nanotx.data.conversations import Conversations
 from nanotx.data.corpus import Corpus
 from nanotx.data.corpus.tiny_shakespeare import TinyShakespeare
 from nanotx.data.corpus.tokens import Tokens
+from nanotx.data.fetched import Fetched
 from nanotx.errors import ConfigError, DataError, LawBroken, TextError
 from nanotx.laws import corpora
 from nanotx.laws import text as text_laws
@@ -240,7 +241,7 @@ FETCHED = "it is checked by its digest whenever it is read"
 
 def is_local(part: type[Any]) -> bool:
     """Return whether a corpus needs no network."""
-    return part is not TinyShakespeare
+    return part is not TinyShakespeare and not issubclass(part, Fetched)
 
 
 def untried_of_corpus(part: type[Any]) -> dict[str, str]:
