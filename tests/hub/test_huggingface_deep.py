@@ -31,8 +31,6 @@ from nanotx.tokenizers.char import Char
 from nanotx.tokenizers.convert.tokenizer_json import as_text, config, described
 from nanotx.tokenizers.hard_texts import TROUBLE
 from nanotx.tokenizers.unigram import Unigram
-from nanotx.tokenizers.word import Word
-from nanotx.tokenizers.wordpiece import WordPiece
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.slow
@@ -78,10 +76,8 @@ TOKENIZERS = {
     "char": Char(),
     "char with unknown": Char(unknown=True),
     "byte": Byte(),
-    "bpe": Bpe(vocab_size=400),
-    "word": Word(unknown=True),
-    "wordpiece": WordPiece(vocab_size=400),
-    "unigram": Unigram(vocab_size=300),
+    "bpe": Bpe(vocab_size=300),
+    "unigram": Unigram(vocab_size=200),
 }
 
 
