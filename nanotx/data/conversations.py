@@ -35,7 +35,9 @@ Conversation = tuple[Message, ...]
 class Conversations(Corpus):
     """Fields of a corpus that consists of conversations: a model learns its answers."""
 
-    documents: Literal["join", "separate"] = "separate"  # a row of conversations is one text, or each is kept apart
+    documents: Literal["join", "separate"] = (
+        "separate"  # join: a row of conversations is one text; separate: each reads only itself
+    )
     template: str = ""  # file of the chat template, in Jinja; the tokenizer's, or nanotx's own, where it is empty
 
     @property

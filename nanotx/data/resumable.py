@@ -97,29 +97,27 @@ def begin(file: LargeFile, part: Path, note: Path, open_url: Open) -> tuple[HTTP
 
 def receive(response: HTTPResponse, part: Path, have: int) -> int:
     """Append what a server sends to the part of a file; return the size of the part."""
-    with part.open("r+b" if have else "wb") as stream:
-        stream.seek(have)
+    with part.open("ab") as stream:
+        stream.truncate(have)
         while data := response.read(PIECE):
             stream.write(data)
             have += len(data)
     return have
 
 
-def unpacked(archive: Path, member: str) -> Path:
+def unpacked(packed: Path, member: str) -> Path:
     """Unpack a file of a zip archive beside it.
 
     Raises:
         DataError: it is no such archive, or it is damaged; it is removed.
     """
-    path = archive.with_name(f"{archive.name}.unpacked")
+    path = packed.with_name(f"{packed.name}.unpacked")
     try:
-        with zipfile.ZipFile(archive) as opened, opened.open(member) as source, path.open("wb") as target:
+        with zipfile.ZipFile(packed) as archive, archive.open(member) as source, path.open("wb") as target:
             shutil.copyfileobj(source, target, PIECE)
     except (zipfile.BadZipFile, KeyError, zlib.error, EOFError) as error:
-        disk.remove(archive)
-        raise DataError(
-            f"{archive}: is no valid archive with {member!r}: {error}; it was removed: try again."
-        ) from None
+        disk.remove(packed)
+        raise DataError(f"{packed}: is no valid archive with {member!r}: {error}; it was removed: try again.") from None
     return path
 
 

@@ -41,7 +41,7 @@ class Flags:
     """
 
     folder: str = argument("RUN")  # folder of the run
-    system: str = ""  # what the system says before the conversation
+    system: str = ""  # system message before the conversation
     max_new_tokens: int = 256  # maximum number of tokens of an answer
     temperature: float = 0.8  # divisor of the logits: 0 always takes the most likely token, higher is more random
     top_k: int | None = None  # draw from the k most likely tokens only

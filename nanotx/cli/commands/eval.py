@@ -70,7 +70,9 @@ class Flags:
     json: str = option("FILE")  # write the figures to this file
     device: Literal["auto", "run", "cpu", "cuda", "mps"] = "auto"  # device to run on; run for the device of the run
     dtype: Literal["run", "auto", "float32", "bfloat16", "float16"] = "run"  # type of the arithmetic; run as in the run
-    weights: Literal["float32", "bfloat16", "int8"] = "float32"  # how linear maps store their weights: what it loses
+    weights: Literal["float32", "bfloat16", "int8"] = (
+        "float32"  # number format in which linear maps store their weights
+    )
     threads: int = 0  # processor threads; 0 for as many as the run had
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
 

@@ -58,8 +58,8 @@ class Flags:
     tokens: str = option("COUNT")  # tokens to train on, such as 10B; without it, those of the recipe
     mfu: float = 0.4  # share of the peak that training reaches; measure it on a short run
     peak: str = option("FLOPS", "989T")  # dense FLOPs per second of a GPU; an H100's in bfloat16 by its data sheet
-    price: float = 0.0  # of an hour of one GPU, in any currency; 0 prints no cost
-    vocab_size: int = 0  # of the tokenizer; 0 for that of the recipe, which may have to be trained
+    price: float = 0.0  # price of an hour of one GPU, in any currency; 0 prints no cost
+    vocab_size: int = 0  # tokens in the vocabulary; 0 for those of the recipe's tokenizer, which may have to be trained
     json: str = option("FILE")  # write the figures to this file
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
 

@@ -74,7 +74,9 @@ class Flags:
     json: str = option("FILE")  # write texts, tokens and figures to this file
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # device to run on; auto for the best one of this machine
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # type of weights and cache; 16 bits halve the memory
-    weights: Literal["float32", "bfloat16", "int8"] = "float32"  # how linear maps store their weights; compiles
+    weights: Literal["float32", "bfloat16", "int8"] = (
+        "float32"  # number format of linear maps' weights; others than float32 compile
+    )
     threads: int = 0  # processor threads; 0 for OMP_NUM_THREADS, else one per core
     compile: bool | Literal["auto"] = "auto"  # compile a token's step, once for all runs of this kind; auto if it was
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts

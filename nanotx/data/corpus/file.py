@@ -30,7 +30,7 @@ class File(Corpus):
     its end if it has none. A byte-order mark is dropped.
     """
 
-    documents: Literal["join", "separate"] = "join"  # the files are one text, or each is read as if it were alone
+    documents: Literal["join", "separate"] = "join"  # join: the files are one text; separate: each reads only itself
     path: str = ""  # my.txt, a folder, or a glob such as "books/**/*.txt"
 
     def text(self) -> str:

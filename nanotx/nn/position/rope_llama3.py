@@ -27,7 +27,7 @@ class RopeLlama3(Position):
     rotates: ClassVar[bool] = True
 
     theta: float = 10_000.0  # base of the frequencies, as in rope
-    factor: float = 8.0  # by which the slowest pairs are slowed
+    factor: float = 8.0  # divisor of the frequencies of the slowest pairs
     original: int | None = None  # context of the first training, in tokens; None is the context divided by the factor
 
     def __post_init__(self) -> None:

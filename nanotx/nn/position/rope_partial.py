@@ -26,7 +26,7 @@ class RopePartial(Position):
     rotates: ClassVar[bool] = True
 
     theta: float = 10_000.0  # base of the frequencies, as in rope
-    fraction: float = 0.25  # of the channels of a head that are rotated, rounded down to pairs; at least one pair
+    fraction: float = 0.25  # fraction of a head's channels that is rotated, rounded down to pairs; at least one pair
 
     def __post_init__(self) -> None:
         check_min(self, 1, "theta")
