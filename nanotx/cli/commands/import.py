@@ -34,9 +34,7 @@ class Flags:
 
     folder: str = argument("PATH")  # folder with config.json; a model of the Hub; or nanoGPT's ckpt.pt
     run: str = option("RUN", dataclasses.MISSING)  # folder to write, or a zip file
-    tokenizer: str = option(
-        "PATH", ""
-    )  # tokenizer of a ckpt.pt, or its meta.pkl; without it, the meta.pkl in the same folder
+    tokenizer: str = option("PATH", "")  # tokenizer of a ckpt.pt; without it, the meta.pkl in the same folder
     overwrite: bool = False  # replace an import or a pack that is there already
     proof: bool = True  # compare the result with transformers, where it is installed
 
