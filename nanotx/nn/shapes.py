@@ -14,7 +14,9 @@ AXES = {
     "k": "width of a head",
     "f": "width of the feed-forward, or frequencies",
     "e": "experts",
+    "m": "query heads that share a head of keys",
     "n": "a count that the statement makes, such as the heads of q, k and v",
+    "texts": "texts of the batch, or nothing where it is the same for all of them",
     "two": "two halves",
     "three": "q, k and v",
 }

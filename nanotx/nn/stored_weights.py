@@ -46,7 +46,7 @@ class StoredLinear(nn.Module):
         weight = layer.weight.detach().float()
         if storage == "int8":
             scale = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / 127
-            self.register_buffer("weight", (weight / rearrange(scale, "o -> o 1")).round().to(torch.int8))
+            self.register_buffer("weight", (weight / rearrange(scale, "n -> n 1")).round().to(torch.int8))
             self.register_buffer("scale", scale)
         else:
             self.register_buffer("weight", weight.to(torch.bfloat16))

@@ -145,7 +145,7 @@ def test_yarn_that_was_trained_keeps_its_original_length_in_any_window():
 
 def test_learned_position_cannot_be_extended_and_names_positions_that_can():
     built = model("learned")
-    those = ", ".join(sorted(FORMULAS))
+    those = ", ".join(sorted([*FORMULAS, "rope_llama3", "rope_partial"]))
     with pytest.raises(
         ConfigError,
         match=rf"context: position 'learned' learned a place for each of 6 tokens, and has none for the others of 7; "

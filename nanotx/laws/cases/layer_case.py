@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nanotx.config.schema import fields
 from nanotx.laws.law import Case
 from nanotx.laws.weights import redraw, seeded
-from nanotx.nn.attention import Attention
+from nanotx.nn.attention import Attention, MultiHead
 from nanotx.nn.attention.sdpa import Sdpa
 from nanotx.nn.block import Block
 from nanotx.nn.exact import Exact
@@ -116,6 +116,12 @@ def has_single_expert(config: Any) -> bool:
     return getattr(ffn, "experts", 0) == 1 or (
         isinstance(config, Block) and has_single_expert(getattr(config, "block", None))
     )
+
+
+def has_single_numbers(case: LayerCase) -> bool:
+    """Return whether a head is a single number: normed, it is a sign, which rounding flips."""
+    heads = [attention for attention in attentions_of(case.config) if isinstance(attention, MultiHead)]
+    return any(attention.head_dim == 1 or attention.heads == case.dim for attention in heads)
 
 
 class PlacedLayer(Exact):

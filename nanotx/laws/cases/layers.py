@@ -14,6 +14,7 @@ from nanotx.laws.cases.layer_case import (
     LayerCase,
     attentions_of,
     has_single_expert,
+    has_single_numbers,
     plainest_equivalent,
     uses_store,
 )
@@ -87,7 +88,7 @@ def equivalents(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
 
 def wide_heads(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
     """Draw inputs of scale 1 for wide heads, in which a single rounding matters little."""
-    return layers(part, where, st.just(1.0), widths=(16, 24))
+    return layers(part, where, st.just(1.0), widths=(16, 24)).filter(lambda case: not has_single_numbers(case))
 
 
 def long(part: type[Any], where: Where) -> st.SearchStrategy[LayerCase]:
