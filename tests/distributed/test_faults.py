@@ -24,9 +24,9 @@ def steps_until_error(ranks, at_step=lambda rank, step: None, recipe=DENSE):
     made.ranks = ranks
     compute, step = made.forward_loss, 0
 
-    def forward_loss(x, y):
+    def forward_loss(x, y, documents=None, count=None):
         at_step(ranks.rank, step)
-        return compute(x, y)
+        return compute(x, y, documents, count)
 
     made.forward_loss = forward_loss
     for step in range(6):
