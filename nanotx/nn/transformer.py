@@ -243,7 +243,7 @@ def check_shared_position(position: Position, attentions: Sequence[Attention], d
     heads = {attention.heads for attention in attentions}
     if len(heads) > 1:
         raise ConfigError(f"model: blocks with heads {sorted(heads)} cannot share one position; give all as many.")
-    widths = {attention.width(dim) for attention in attentions}
+    widths = {attention.heads_width(dim) for attention in attentions}
     if len(widths) > 1 and position.rotates:
         raise ConfigError("model: heads of different widths cannot share one position; give all the same head_dim.")
 
@@ -421,7 +421,7 @@ class Transformer(Exact):
         """
         maps = (self.config.share - 1) * used_weights(self.blocks) + used_weights(self)
         attended = sum(
-            attention.width(self.config.dim) * min(attention.attention_window or self.context, self.context)
+            attention.heads_width(self.config.dim) * min(attention.attention_window or self.context, self.context)
             for attention in self.config.attentions()
         )
         return 6 * maps + 12 * attended

@@ -102,13 +102,13 @@ def try_position(check: PartCheck, part: Any, model: Model) -> None:
     """Try the methods of a position."""
     attention = model.attentions()[0] if model.attentions() else Sdpa(heads=1)
     heads, time = attention.heads, min(TIME, model.context)
-    position = attention.build_position(part, model.dim, model.context)
+    position = part.build(attention.position_width(part, model.dim), heads, model.context)
     check.expect(
         isinstance(position, PositionalEncoding), f"build returned {describe_value(position)}", "a PositionalEncoding"
     )
     x, q, positions = (
         torch.randn(1, time, model.dim),
-        torch.randn(1, heads, time, attention.width(model.dim) // heads),
+        torch.randn(1, heads, time, attention.heads_width(model.dim) // heads),
         torch.arange(time),
     )
     check_tensor(check, position.embed(x, positions), tuple(x.shape), "embed")

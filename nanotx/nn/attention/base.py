@@ -75,13 +75,21 @@ class Attention(
                 "--position none."
             )
 
-    def width(self, dim: int) -> int:
+    def heads_width(self, dim: int) -> int:
         """Return the width of all heads together, in a stream of width `dim`."""
         return dim
 
+    def position_width(self, position: Position, dim: int) -> int:
+        """Return the width for which a position of these heads is built.
+
+        Raises:
+            ConfigError: the position does not fit these heads.
+        """
+        return dim
+
     def build_position(self, position: Position, dim: int, context: int) -> PositionalEncoding:
-        """Build a position for these heads; see `Position.build`."""
-        return position.build(dim, self.heads, context)
+        """Build a position for these heads; see `Position.build` and `position_width`."""
+        return position.build(self.position_width(position, dim), self.heads, context)
 
     @abstractmethod
     def build(self, dim: int) -> nn.Module:
@@ -133,23 +141,23 @@ class MultiHead(Attention):
             )
         return dim // self.heads
 
-    def width(self, dim: int) -> int:
+    def heads_width(self, dim: int) -> int:
         return dim if self.head_dim is None else self.heads * self.head_dim
 
-    def build_position(self, position: Position, dim: int, context: int) -> PositionalEncoding:
-        """Build a position for these heads.
+    def position_width(self, position: Position, dim: int) -> int:
+        """Return the width for which a position of these heads is built.
 
         Raises:
             ConfigError: it rotates pairs of channels, and the heads have an odd width of their own.
         """
         if not position.rotates or self.head_dim is None:
-            return position.build(dim, self.heads, context)
+            return dim
         if self.head_dim % 2:
             raise ConfigError(
                 f"{self.part}: head_dim={self.head_dim} leaves a channel without a pair, and position "
                 f"{position.part!r} rotates pairs; try --attention.head-dim {self.head_dim + 1}."
             )
-        return position.build(self.width(dim), self.heads, context)
+        return self.heads_width(dim)
 
     def head_norm(self, dim: int) -> nn.Module:
         """Build the norm of the queries, or of the keys, of each head.
