@@ -18,7 +18,7 @@ TORCH = (2, 10)
 
 PACKAGES = (
     "torch", "numpy", "einops", "regex", "rich", "tomli_w", "safetensors", "jaxtyping", "platformdirs", "filelock",
-    "hypothesis", "matplotlib",
+    "hypothesis", "matplotlib", "jinja2",
 )  # fmt: skip
 """Modules of the packages that nanotx requires."""
 

@@ -227,7 +227,7 @@ def test_corpus_is_named_by_a_path_or_a_part(tmp_path, monkeypatch, capsys, name
     words = ["--corpus", name, "--print-config"]
     assert run(["train", "macbook", *words]) == 0
     printed = tomllib.loads(capsys.readouterr().out)
-    assert printed["corpus"] == {"part": "file", "path": name, "validation": 0.1}
+    assert printed["corpus"] == {"part": "file", "path": name, "validation": 0.1, "documents": "join"}
     assert run(["train", "macbook", *tiny(), "--corpus", name, "--run", "r"]) == 0
     assert "swapped: corpus" not in capsys.readouterr().out
 

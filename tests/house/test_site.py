@@ -111,6 +111,7 @@ RUN = {
     "docs/induction.md": "tests/lens/test_induction_forms.py",
     "docs/chatting.md": "tests/cli/test_chat_command.py",
     "docs/serving.md": "tests/serve/test_openai_client.py",
+    "docs/exporting.md": "tests/hub/test_harness.py",
     "docs/huggingface.md": "tests/hub/test_huggingface_export.py",
     **{
         f"docs/{name}.md": "here"

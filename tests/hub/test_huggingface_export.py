@@ -111,7 +111,7 @@ def test_end_of_text_of_the_tokenizer_is_named(tmp_path):
 def test_card_tells_what_was_proven(tmp_path):
     written = export(run_of(), tmp_path / "model")
     card = (written.folder / "README.md").read_text(encoding="utf-8")
-    assert "`Qwen3ForCausalLM`; no code of this folder" in card
+    assert "`Qwen3ForCausalLM` of transformers; no code of this folder is executed" in card
     assert f"ids of {written.proof.texts} texts" in card
     assert f"{written.proof.full:.1e}" in card
     assert "7 steps" in card and "ab" * 32 in card

@@ -423,7 +423,7 @@ def header(**changes):
         ),
         (
             signed({"nanotx": "tokenizer", "version": 3, "part": "byte", "x": 1}),
-            "byte: 'x' is no key here; expected none",
+            "byte: 'x' is no key here; expected special_tokens",
         ),
         (header(special_tokens={"<unk>": 1}), r"char: special_tokens: expected the ids from 2 on, got {'<unk>': 1}"),
         (header() | {"alphabet": "ac"}, "the digest does not match: the file states sha256 .* edited or damaged"),

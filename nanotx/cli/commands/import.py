@@ -28,7 +28,7 @@ class Flags:
 
         nanotx import gpt2/ --run runs/gpt2
         nanotx import openai-community/gpt2 --run runs/gpt2
-        nanotx import out-shakespeare-char/ckpt.pt --tokenizer data/shakespeare_char/meta.pkl --run runs/old
+        nanotx import out/ckpt.pt --tokenizer data/shakespeare_char/meta.pkl --run runs/old
         nanotx sample runs/gpt2 --prompt "To be"
     """
 

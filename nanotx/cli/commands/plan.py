@@ -49,7 +49,7 @@ class Flags:
     divides both; the last two are computed from the sizes of the parameters.
 
         nanotx plan shakespeare_char --gpus 8 --memory 80GB
-        nanotx plan shakespeare_char --model.dim 768 --model.layers 12 --gpus 8 --tokens 10B --mfu 0.4 --price 2.5
+        nanotx plan shakespeare_char --model.dim 768 --model.layers 12 --gpus 8 --tokens 10B --price 2.5
     """
 
     names: tuple[str, ...] = argument("RECIPE")  # recipe, and files of TOML that change it

@@ -20,8 +20,8 @@ class Flags:
     one was changed since; the card, README.md, may be edited. A new repository is private. It needs the package
     huggingface-hub, and a token: hf auth login.
 
-        nanotx export runs/shakespeare_char-1 my-model --to hf
         nanotx push my-model --to you/my-model
+        nanotx push my-model --to you/my-model --update
     """
 
     folder: str = argument("PATH")  # folder of an export
