@@ -42,10 +42,19 @@ class Swap:
         return f"{self.place}: {'; '.join([*([self.parts] if self.parts else []), *changed, *sets])}"
 
 
+JOINED = {"documents": "join"}
+"""Fields of a corpus that is read as one without these fields always is."""
+
+
 def describe_swaps(recipe: Recipe, argv: Sequence[str], final: Recipe) -> list[str]:
     """Return a line for each swap, as `find_swaps`; that of a corpus, which is named anyway, where fields changed."""
     swaps = find_swaps(recipe, argv, final)
-    return [f"swapped: {swap}" for swap in swaps if swap.place != "corpus" or swap.fields]
+    return [f"swapped: {swap}" for swap in swaps if swap.place != "corpus" or changes_reading(swap)]
+
+
+def changes_reading(swap: Swap) -> bool:
+    """Return whether the swap of a corpus changed a field besides `JOINED`."""
+    return bool(swap.changed or swap.gone or {name for name in swap.new if JOINED.get(name) != swap.new[name]})
 
 
 def find_swaps(recipe: Recipe, argv: Sequence[str], final: Recipe) -> list[Swap]:

@@ -5,9 +5,11 @@ import math
 import subprocess
 import sys
 import types
+import typing
 
 import pytest
 import torch
+from helpers import ROOT
 from test_huggingface_export import QWEN3, TEXT, run_of
 
 from nanotx.errors import ConfigError
@@ -84,6 +86,25 @@ def test_bad_numbers_are_named():
         batch_size_of("many")
     with pytest.raises(ConfigError, match="a continuation of 20 tokens does not fit a context of 12"):
         Nanotx(run_of()).loglikelihood(requests(("But", TEXT[:20])))
+
+
+@pytest.mark.slow
+def test_program_of_the_page_measures_a_run(tmp_path, monkeypatch):
+    import datasets
+
+    page = (ROOT / "docs" / "exporting.md").read_text(encoding="utf-8")
+    (body,) = [block.partition("```")[0] for block in page.split("```python\n")[1:]]
+    run = run_of(QWEN3, WORDS)
+    export(run, tmp_path / "runs" / "shakespeare_char-1")
+    monkeypatch.chdir(tmp_path)
+    texts = ["But, soft! what light", "It is the east"]
+    test = datasets.DatasetDict(test=datasets.Dataset.from_dict({"text": texts}))
+    monkeypatch.setattr(datasets, "load_dataset", lambda path, name, **options: test)  # the texts are on a server
+    names: dict[str, typing.Any] = {}
+    exec(compile(body, "docs/exporting.md", "exec"), names)
+    result = names["results"]["results"]["lambada_openai"]
+    scored = Nanotx(run).loglikelihood(requests(("But, soft! what", " light"), ("It is the", " east")))
+    assert math.isclose(result["perplexity,none"], math.exp(-sum(score for score, _ in scored) / 2), rel_tol=1e-4)
 
 
 @pytest.mark.slow
