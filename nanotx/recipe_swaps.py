@@ -14,7 +14,7 @@ from nanotx.config.registry import Slot
 from nanotx.config.schema import Table, fields
 from nanotx.config.toml import read_toml
 from nanotx.recipe import Recipe
-from nanotx.recipe_flags import apply_files, wrapped_field
+from nanotx.recipe_flags import apply_files, walk_configs, wrapped_field
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,9 +75,13 @@ def find_swaps(recipe: Recipe, argv: Sequence[str], final: Recipe) -> list[Swap]
         after, _ = apply_files(before, [file])
         swaps += compare(before, after, NamedFields(places=frozenset(table_paths(read_toml(Path(file))))))
         before = after
-    flags = set(collect_flags(list(argv)[len(files) :]))
-    flags |= {f"{flag}.path" for flag in flags}  # a corpus or a tokenizer may be named by its path
-    return [*swaps, *compare(before, final, NamedFields(flags=frozenset(flags)))]
+    flags = collect_flags(list(argv)[len(files) :])
+    by_path = {  # a corpus or a tokenizer may be named by its path instead of its part
+        f"{group}.path"
+        for group, _, part in walk_configs(final)
+        if isinstance(part, Slot) and group in flags and flags[group] != [[part.part]]
+    }
+    return [*swaps, *compare(before, final, NamedFields(flags=frozenset(flags) | by_path))]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
