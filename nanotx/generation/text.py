@@ -12,7 +12,7 @@ from nanotx.generation.ahead_of_time import ahead_of_time
 from nanotx.generation.compiled import CompiledModel
 from nanotx.generation.engine import BatchEngine, Engine, LanguageModel
 from nanotx.generation.lookup import LookupEngine
-from nanotx.generation.sampler import RANGES, Sampling, check_bias
+from nanotx.generation.sampler import RANGES, Sampling, check_bias, check_max_new_tokens
 from nanotx.generation.speculative import SpeculativeEngine
 from nanotx.generation.stop_sequences import StopSequences
 from nanotx.hardware.compiler import find_compiler
@@ -58,6 +58,7 @@ class Generation:
         check_texts("prompts", self.prompts)
         check_texts("stop", self.stops)
         in_range("draft_tokens", self.draft_tokens, *RANGES["draft_tokens"], whole=True)
+        check_max_new_tokens(self.max_new_tokens)
         if self.draft_model is not None and self.rolling:
             raise ConfigError(
                 "overflow: a rolling cache cannot be rewound, and a draft model needs that; try recompute."
