@@ -242,7 +242,7 @@ def scaled_shape(
     position: RopeNtk | RopePartial | RopeLlama3, config: Model, reasons: list[str]
 ) -> PositionShape | None:
     """Return the shape of a rope that depends on the width of heads, or on the context of the model."""
-    heads = {(attention.heads, attention.width(config.dim)) for attention in config.attentions()}
+    heads = {(attention.heads, attention.heads_width(config.dim)) for attention in config.attentions()}
     if not heads:
         return None
     count, width = heads.pop()
