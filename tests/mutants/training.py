@@ -112,8 +112,8 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "micro-batches take every other row": (
         "plain",
         f"{TRAINER}.backward",
-        "self.forward_loss(x[place], y[place])",
-        "self.forward_loss(x[number::parts], y[number::parts])",
+        "self.forward_loss(x[place], y[place], apart, count)",
+        "self.forward_loss(x[number::parts], y[number::parts], apart, count)",
     ),
     "the last micro-batch is left out": (
         "plain",
@@ -162,8 +162,8 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "the reported loss holds the z-loss": (
         "plain",
         "nanotx.nn.loss.chunked_loss:Head.mean",
-        "cross.detach() / len",
-        "total.detach() / len",
+        "objective)\n            return total / count, cross.detach()",
+        "objective)\n            return total / count, total.detach()",
     ),
     "the head's gradient misses the loss's factor in chunks": (
         "chunks",
