@@ -162,8 +162,8 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "the reported loss holds the z-loss": (
         "plain",
         "nanotx.nn.loss.chunked_loss:Head.mean",
-        "objective)\n            return total / count, cross.detach()",
-        "objective)\n            return total / count, total.detach()",
+        "cross.detach() / count\n    learned",
+        "total.detach() / count\n    learned",
     ),
     "the head's gradient misses the loss's factor in chunks": (
         "chunks",
