@@ -40,7 +40,7 @@ class WrittenOut(MultiHeadAttention):
     def attend(self, q, k, v, bias):
         scores = einsum(q, k, "b h t k, b h s k -> b h t s") / math.sqrt(q.shape[-1])
         scores = scores if bias is None else scores + bias
-        return einsum(self.weights(scores), v, "b h t s, b h s k -> b h t k")
+        return einsum(self.weights(scores).type_as(v), v, "b h t s, b h s k -> b h t k")
 
     def weights(self, scores):
         return scores.masked_fill(~self.mask(*scores.shape[-2:]), -torch.inf).softmax(dim=-1)
