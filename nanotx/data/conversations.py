@@ -129,6 +129,11 @@ def conversations_of(where: str, text: str) -> list[Conversation]:
 EXAMPLE = '{"messages": [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Good morning."}]}'
 
 
+def as_line(conversation: Conversation) -> str:
+    """Return a conversation as the line of JSON from which it is read."""
+    return json.dumps({"messages": [message._asdict() for message in conversation]}, ensure_ascii=False)
+
+
 def conversation_of(where: str, line: str) -> Conversation:
     """Return the conversation of a line of JSON.
 

@@ -11,8 +11,9 @@ from typing import Any
 from nanotx.config.registry import Slot, file_of, is_foreign
 from nanotx.config.schema import fields
 from nanotx.config.toml import write_toml
-from nanotx.data.conversations import Conversations
+from nanotx.data.conversations import Conversations, as_line
 from nanotx.data.corpus import Corpus
+from nanotx.data.corpus.chat import Chat
 from nanotx.data.corpus.file import File
 from nanotx.data.corpus.tokens import Tokens
 from nanotx.errors import ConfigError, DataError, NanotxError
@@ -235,8 +236,8 @@ def foreign_files(arms: Sequence[Arm]) -> list[Path]:
 def training_corpus(corpus: Corpus, folder: Path, fraction: float) -> Corpus:
     """Return a corpus of the training text alone, whose validation part is the end of that text.
 
-    The training text is copied into the folder, and the validation text is not: what the arms cannot read cannot decide
-    between them. The training files of token files are used where they are.
+    The training text, or the conversations to train on, are copied into the folder, and those to validate on are not:
+    what the arms cannot read cannot decide between them. The training files of token files are used where they are.
 
     Args:
         corpus: the recipe's.
@@ -244,7 +245,8 @@ def training_corpus(corpus: Corpus, folder: Path, fraction: float) -> Corpus:
         fraction: of the training text to hold out.
 
     Raises:
-        DataError: the corpus cannot be read, is too short, or consists of token files without validation files.
+        DataError: the corpus cannot be read, is too short, or consists of token files without validation files, or of
+            files that are kept apart.
     """
     if files := token_files_of(corpus):
         if not files.val:
@@ -253,8 +255,13 @@ def training_corpus(corpus: Corpus, folder: Path, fraction: float) -> Corpus:
                 "held out beside them; name some with --corpus.val-path."
             )
         return Tokens(path=tuple(map(str, files.train)), validation=fraction)
-    if isinstance(corpus, Conversations) or corpus.keeps_apart:
-        raise DataError(f"{corpus.where()}: no piece can be held out of documents; leave --held-out out.")
+    if isinstance(corpus, Conversations):
+        return training_conversations(corpus, folder, fraction)
+    if corpus.keeps_apart:
+        raise DataError(
+            f"{corpus.where()}: a piece is held out of one text, not of files that are kept apart; try "
+            "--corpus.documents join, or compare runs that exist: nanotx compare RUN RUN."
+        )
     training, _ = corpus.split()
     try:
         held_out = File(path=str(folder / "training.txt"), validation=fraction)
@@ -262,6 +269,20 @@ def training_corpus(corpus: Corpus, folder: Path, fraction: float) -> Corpus:
     except DataError as error:
         raise DataError(f"the training text is too short to hold a piece of it out: {error}") from None
     write_atomic(folder / "training.txt", training)
+    return held_out
+
+
+def training_conversations(corpus: Conversations, folder: Path, fraction: float) -> Chat:
+    """Return a corpus of the conversations to train on alone, the last of which are for validation.
+
+    Raises:
+        DataError: there are too few of them.
+    """
+    training, _ = corpus.split_conversations()
+    path = folder / "training.jsonl"
+    held_out = Chat(path=str(path), validation=fraction, documents=corpus.documents, template=corpus.template)
+    write_atomic(path, "".join(f"{as_line(conversation)}\n" for conversation in training))
+    held_out.split_conversations()
     return held_out
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from nanotx.data.conversations import Message, as_line, conversations_of
 from nanotx.data.corpus.file import File
 from nanotx.data.corpus.playhouse import Playhouse
+from nanotx.data.corpus.small_talk import SmallTalk
 from nanotx.data.corpus.tokens import Tokens
 from nanotx.errors import ConfigError, DataError, UnknownPart
 from nanotx.experiments.plan import (
@@ -117,6 +119,26 @@ def test_corpus_keeps_line_ends_as_they_are(tmp_path):
     source.write_bytes(b"a\r\nb\rc\n" * 40)
     learned, judged = training_corpus(File(path=str(source)), tmp_path, 0.5).split()
     assert (learned + judged).encode() == b"a\r\nb\rc\n" * 36
+
+
+def test_corpus_of_the_arms_holds_the_conversations_to_train_on_alone(tmp_path):
+    talk = SmallTalk(count=40, documents="join", validation=0.25)
+    training, validation = talk.split_conversations()
+    held_out = training_corpus(talk, tmp_path, 0.1)
+    learned, judged = held_out.split_conversations()
+    assert learned + judged == training and len(judged) == 3 and held_out.documents == "join"
+    assert [path.name for path in tmp_path.iterdir()] == ["training.jsonl"] and validation[0] not in learned + judged
+
+
+def test_line_of_a_conversation_is_read_as_it_was():
+    talk = (Message("system", "a\u2028b\nc"), Message("user", '"é\\'), Message("assistant", "\u0000 x"))
+    assert conversations_of("here", as_line(talk)) == [talk]
+
+
+def test_files_that_are_kept_apart_are_refused_with_what_to_type(tmp_path):
+    (tmp_path / "a.txt").write_text("abc\n" * 40, encoding="utf-8")
+    with pytest.raises(DataError, match=r"not of files that are kept apart; try --corpus\.documents join"):
+        training_corpus(File(path=str(tmp_path), documents="separate"), tmp_path / "out", 0.1)
 
 
 def test_text_too_short_to_hold_a_piece_out_is_refused(tmp_path):

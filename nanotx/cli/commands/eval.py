@@ -220,6 +220,11 @@ def validation_text(loaded: LoadedRun, folder: RunFolder) -> str:
     recipe = loaded.recipe
     if not loaded.corpus_sha256:
         raise DataError(f"{folder.path}: imported, so its corpus is not known here; name a text by --text FILE.")
+    if isinstance(recipe.corpus, Conversations) or recipe.corpus.keeps_apart:
+        raise DataError(
+            f"{folder.path}: corpus {recipe.corpus.part} has documents that are scored one by one, and no text to "
+            f"validate on; nanotx eval {folder.path} scores them."
+        )
     if files := token_files_of(recipe.corpus):
         split = open_split(recipe.corpus, files, recipe.tokenizer, loaded.tokenizer)
         text, digest = decoded_text(split), split.sha256
