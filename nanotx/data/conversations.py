@@ -44,6 +44,10 @@ class Conversations(Corpus):
     def keeps_apart(self) -> bool:
         return self.documents == "separate"
 
+    @property
+    def packs_documents(self) -> bool:
+        return True
+
     @abstractmethod
     def conversations(self) -> Sequence[Conversation]:
         """Return all conversations, checked.

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from nanotx.data.conversations import Conversations
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, UnknownPart
 from nanotx.evaluation.loss import EvalText, evaluate
 from nanotx.evaluation.texts import eval_text, eval_text_of_ids
@@ -291,7 +290,7 @@ def validation(path: Path, recipe: Recipe, codec: Codec, row: Row) -> EvalText:
         saved = read_state(path)["corpus_sha256"]
         check_same_corpus(path.name, saved, digest, "bring the old one back")
 
-    if isinstance(recipe.corpus, Conversations) or recipe.corpus.keeps_apart:
+    if recipe.corpus.packs_documents:
         return load_dataset(recipe, codec, check).eval_texts["val"]
     if files := token_files_of(recipe.corpus):
         split = open_split(recipe.corpus, files, recipe.tokenizer, codec, check)

@@ -101,7 +101,7 @@ def run(argv: list[str]) -> int:
     machine = choose_machine(device, dtype, flags.threads or recipe.threads)
     model = moved(loaded.model, context, position).to(machine.device)
     store_weights(model, flags.weights)
-    if not flags.text and (isinstance(recipe.corpus, Conversations) or recipe.corpus.keeps_apart):
+    if not flags.text and recipe.corpus.packs_documents:
         return eval_documents(loaded, model, machine, flags)
     name = flags.text or f"validation text of {recipe.corpus.part}"
     text = read_text(flags.text) if flags.text else validation_text(loaded, RunFolder(Path(flags.folder)))
@@ -220,7 +220,7 @@ def validation_text(loaded: LoadedRun, folder: RunFolder) -> str:
     recipe = loaded.recipe
     if not loaded.corpus_sha256:
         raise DataError(f"{folder.path}: imported, so its corpus is not known here; name a text by --text FILE.")
-    if isinstance(recipe.corpus, Conversations) or recipe.corpus.keeps_apart:
+    if recipe.corpus.packs_documents:
         raise DataError(
             f"{folder.path}: corpus {recipe.corpus.part} has documents that are scored one by one, and no text to "
             f"validate on; nanotx eval {folder.path} scores them."

@@ -127,6 +127,11 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
         """Whether each document is read as if it were alone, in training and in evaluation."""
         return False
 
+    @property
+    def packs_documents(self) -> bool:
+        """Whether windows are packed from whole documents, in place of being cut from one text."""
+        return self.keeps_apart
+
     def document_texts(self) -> Iterator[str]:
         """Yield the documents of this corpus, which `keeps_apart` keeps apart; each is a text of its own.
 
