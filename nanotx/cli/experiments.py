@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from nanotx.cli.console import check_output
-from nanotx.cli.run import recipe_by_name, with_source
+from nanotx.cli.run import recipe_by_name, with_source, with_tokenizer_unless_named
 from nanotx.config.command_line import collect_flags, positional_args
 from nanotx.errors import ConfigError, did_you_mean, printable, shell_quoted
 from nanotx.hardware.cpu import cores
@@ -52,14 +52,15 @@ def read_base(prog: str, argv: Sequence[str], own: Collection[str]) -> tuple[Rec
     """
     base, rest, name = recipe_by_name([*argv], prog)
     try:
-        base, rest, _ = with_source(base, rest)
-        recipe, _ = read_recipe(base, rest, page_of(argv[0]))
+        base, rest, merged = with_source(base, rest)
+        recipe, named = read_recipe(base, rest, page_of(argv[0]))
     except ConfigError as error:
         text = str(error).replace(f"{page_of(argv[0])}: ", f"{prog} {shell_quoted(argv[0])}: ", 1)
         if unknown := re.search(r"--([\w-]+): no such flag\.", text):
             near = did_you_mean(unknown[1], [flag.replace("_", "-") for flag in own]).replace("'", "'--", 1)
             text = text.replace(unknown[0], f"{unknown[0]}{near}") if near and "Did you mean" not in text else text
         raise type(error)(text) from None
+    recipe = with_tokenizer_unless_named(recipe, named | merged, rest)
     for line in [*describe_budget(base, rest, recipe), *describe_swaps(base, rest, recipe)]:
         say(line)
     return recipe, name

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -123,6 +123,19 @@ def train(
     return load(folder.path)
 
 
+def with_tokenizer_unless_named(recipe: Recipe, named: Collection[str], argv: Sequence[str]) -> Recipe:
+    """Return a recipe with the tokenizer that its token files hold, if it has any and no other tokenizer was asked for.
+
+    Args:
+        recipe: as files and flags make it.
+        named: the fields that these have set.
+        argv: the files and flags.
+    """
+    flags = collect_flags(argv)
+    asked = "tokenizer" in flags or ("corpus" not in flags and "tokenizer" in named)
+    return recipe if asked else with_tokenizer_of_tokens(recipe)
+
+
 def check_callbacks(callbacks: object) -> None:
     """Raise ConfigError unless a value is a sequence of callbacks.
 
@@ -186,10 +199,10 @@ def run_leading(
         recipe, argv, merged = with_source(recipe, argv)
     base = saved or recipe
     recipe, named = read_recipe(base, argv, prog or f"nanotx train {name}")
-    named, flags = named | merged, collect_flags(argv)
+    named |= merged
     begun_from = (label, apply_files(base, argv)[0]) if label else None
-    if not saved and "tokenizer" not in flags and ("corpus" in flags or "tokenizer" not in named):
-        recipe = with_tokenizer_of_tokens(recipe)
+    if not saved:
+        recipe = with_tokenizer_unless_named(recipe, named, argv)
     if options.print_config:
         sys.stdout.write(write_toml(recipe))
         return 0

@@ -254,6 +254,12 @@ def training_corpus(corpus: Corpus, folder: Path, fraction: float) -> Corpus:
                 f"{corpus.where()}: has no files to validate on, so its last ids are for validation and none can be "
                 "held out beside them; name some with --corpus.val-path."
             )
+        if isinstance(corpus, Tokens):
+            return replace(corpus, val_path=(), validation=fraction)
+        if files.weights:
+            raise DataError(
+                f"{corpus.where()}: mixes texts by weights, of which --corpus tokens alone can hold pieces out."
+            )
         return Tokens(path=tuple(map(str, files.train)), validation=fraction)
     if isinstance(corpus, Conversations):
         return training_conversations(corpus, folder, fraction)

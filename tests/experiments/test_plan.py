@@ -148,6 +148,14 @@ def test_text_too_short_to_hold_a_piece_out_is_refused(tmp_path):
         training_corpus(File(path=str(source), validation=0.3), tmp_path, 0.1)
 
 
+def test_mixture_of_token_files_keeps_its_weights(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.tok").write_bytes(b"x")
+    path, val_path = (str(tmp_path / "[ab].tok"), str(tmp_path / "c.tok")), (str(tmp_path / "c.tok"),)
+    mixed = Tokens(path=path, weights=(0.75, 0.25), val_path=val_path)
+    assert training_corpus(mixed, tmp_path, 0.1) == Tokens(path=path, weights=(0.75, 0.25), validation=0.1)
+
+
 def test_token_files_need_validation_files(tmp_path, monkeypatch):
     from nanotx.data.corpus import TokenFiles
 
