@@ -45,6 +45,11 @@ loaded_by_a_test = pytest.fixture(autouse=True)(forgotten_afterwards)
 loaded_by_a_file = pytest.fixture(autouse=True, scope="module")(forgotten_afterwards)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Long bytes are named by their argument: an id is read by people, and no time within them can change it."""
+    return argname if isinstance(val, bytes) and len(val) > 16 else None
+
+
 def pytest_collection_finish() -> None:
     """Thousands of tests and their imports stay to the end: the garbage collector need not walk them again."""
     gc.collect()

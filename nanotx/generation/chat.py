@@ -1,6 +1,6 @@
 """Chat: a conversation with a model, answer by answer, with the ids that it was taught."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from nanotx.data.conversations import ASSISTANT, SYSTEM, USER, Message, checked_message
@@ -47,7 +47,7 @@ class Chat:
         """Forget the conversation, except what the system says."""
         self.messages = list(self.system)
 
-    def ask(self, text: str) -> Iterator[str]:
+    def ask(self, text: str) -> Generator[str, None, None]:
         """Yield the answer to a message piece by piece; both are in `messages` once it has ended, or was given up.
 
         A conversation that leaves no room for an answer loses its oldest turns, as `dropped` tells.

@@ -183,6 +183,11 @@ def test_ends_that_were_changed_are_noticed_when_the_file_is_opened(tmp_path):
         open_tokens(tmp_path / "x.ids")
 
 
+def gzipped(data):
+    """These bytes compressed, and the same ones in every second: the tests of all workers have the same names."""
+    return gzip.compress(data, mtime=0)
+
+
 WRONG = {
     "x.jsonl": [
         (b'{"text": ""}\n{"txt": ""}\n', r"line 2: there is no field 'text'. Did you mean 'txt'\? Its fields: txt"),
@@ -196,11 +201,11 @@ WRONG = {
     ],
     "x.jsonl.gz": [
         (b'{"text": "a"}\n', r"x.jsonl.gz: is no valid gzip file: Not a gzipped file .*; fetch it again, or rename it"),
-        (gzip.compress(b'{"text": "a"}\n' * 99)[:-9], r"x.jsonl.gz: its compressed data is cut off"),
-        (gzip.compress(b"x" * 999)[:10] + b"\xff" * 20, r"x.jsonl.gz: its compressed data is damaged"),
-        (gzip.compress(b'{"text": "a"}\n' * 9)[:-4] + b"\0" * 4, r"is no valid gzip file: Incorrect length"),
+        (gzipped(b'{"text": "a"}\n' * 99)[:-9], r"x.jsonl.gz: its compressed data is cut off"),
+        (gzipped(b"x" * 999)[:10] + b"\xff" * 20, r"x.jsonl.gz: its compressed data is damaged"),
+        (gzipped(b'{"text": "a"}\n' * 9)[:-4] + b"\0" * 4, r"is no valid gzip file: Incorrect length"),
     ],
-    "x.txt.gz": [(gzip.compress(b"a\n" * 5 + b"\xff"), r"x.txt.gz: expected UTF-8, .* 0xff at offset 10.* line 6")],
+    "x.txt.gz": [(gzipped(b"a\n" * 5 + b"\xff"), r"x.txt.gz: expected UTF-8, .* 0xff at offset 10.* line 6")],
     "x.jsonl.zst": [
         (b'{"text": "a"}\n', r"x.jsonl.zst: cannot be read: ZSTD decompress failed: .*; fetch the file"),
     ],

@@ -149,7 +149,7 @@ def answer(chat: Chat, line: str) -> None:
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise
-        pieces.close()  # type: ignore[attr-defined]
+        pieces.close()
         write_stdout("\n")
         return
     write_stdout("\n")

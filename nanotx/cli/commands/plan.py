@@ -171,11 +171,19 @@ def show(table: dict[str, Any], name: str, flags: Flags, dtype: str) -> None:
     print_table(console, "", cells, console.is_terminal)
     cost = f", {table['cost']:,.2f} at {flags.price:g} per hour of a GPU" if flags.price else ""
     out.write(
-        f"\n{table['tokens']:,} tokens in {table['steps']:,} steps are {table['flops']:.3g} FLOPs: {table['days']:.3g} "
-        f"days at {flags.mfu:.0%} of {flags.peak} FLOPs per second and GPU{cost}\n"
+        f"\n{table['tokens']:,} tokens in {table['steps']:,} steps are {table['flops']:.3g} FLOPs: "
+        f"{time_text(table['days'])} at {flags.mfu:.0%} of {flags.peak} FLOPs per second and GPU{cost}\n"
         f"Memory is that of tensors at the fullest moment of a step; {HEADROOM:.0%} of a GPU is left free. The last "
         "column is the largest micro-batch that fits and divides the windows of a GPU.\n"
     )
+
+
+def time_text(days: float) -> str:
+    """Return a number of days in the unit in which it is read best."""
+    for unit, length in (("days", 1.0), ("hours", 1 / 24)):
+        if days >= 2 * length:
+            return f"{days / length:.3g} {unit}"
+    return f"{days * 24 * 60:.3g} minutes"
 
 
 def size_text(size: int) -> str:
