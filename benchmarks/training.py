@@ -93,13 +93,15 @@ def main() -> int:
     best = [choose_machine(machine.device.type, "auto", flags.threads) for machine in plain]
     wanted, plans = choose_recipes(flags.recipes, flags.target), [plan_of(flags, machine) for machine in best]
     out, seeds, runs = open_output(flags.json), range(1337, 1337 + flags.seeds), list[Row]()
-    total = len(plans) * ((2 + len(flags.fractions())) * bool(flags.rounds) + len(wanted) * len(seeds))
+    peers = [peer_of(flags, plan.where) for plan in plans]
+    total = len(plans) * (2 + len(flags.fractions())) * bool(flags.rounds)
+    total += sum(len(wanted) + bool(peer) for peer in peers) * len(seeds)
     races = list[list[Measured]]()
     with described(list(dict.fromkeys([*plain, *best]))) as machine, progress(total) as announce:
-        for plan in plans:
+        for plan, peer in zip(plans, peers, strict=True):
             races.append(race(plan, announce) if flags.rounds else [])
             words = ["--device", plan.where.device, "--threads", str(plan.where.threads)]
-            runs += run_all(wanted, seeds, words, announce, peer_of(flags, plan.where))
+            runs += run_all(wanted, seeds, words, announce, peer)
     peaks = machine["peak_flops"]
     rows = [row for plan, measured in zip(plans, races, strict=True) for row in rows_of(plan, measured, peaks)]
     write_json(out, machine, rows + runs)
@@ -161,9 +163,8 @@ def show(machine: Row, rows: Sequence[Row], runs: Sequence[Row]) -> None:
         print_notes(console, ABOUT_STEPS, rows)
     if runs:
         print_table(console, "Whole runs", RUN_COLUMNS, runs, left=2)
-        print_table(
-            console, "Where their seconds go", PHASE_COLUMNS, [row["phases"] | row for row in runs if "phases" in row]
-        )
+        phases = [{"name": row["name"]} | row["phases"] for row in runs if "phases" in row]
+        print_table(console, "Where their seconds go", PHASE_COLUMNS, phases)
         print_notes(console, ABOUT_RUNS, [])
 
 

@@ -290,6 +290,19 @@ def test_seconds_of_a_run_are_those_of_its_work_and_add_up(tools):
     }  # fmt: skip
 
 
+def test_table_of_phases_shows_their_seconds_not_other_figures_of_the_run(tools, capsys):
+    import training
+
+    phases = {"start": 1.5, "steps": 74.5, "evaluations": 14.3, "samples": 2.3, "checkpoints": 0.2, "end": 0.9}
+    run = {
+        "name": "mine", "dtype": None, "compiled": False, "val_loss": None, "target": None, "wall_seconds": 94.0,
+        "steps": 2000, "phases": phases,
+    }  # fmt: skip
+    training.show({"cpu": "a", "threads": 1, "torch": "2"}, [], [run])
+    seconds = capsys.readouterr().out.split("Where their seconds go")[1]
+    assert "74.5" in seconds and "2000" not in seconds
+
+
 def test_peer_takes_turns_with_the_recipes_and_the_ratio_is_that_of_turns(tools, monkeypatch, tmp_path):
     from harness import whole_runs
     from harness.nanogpt_run import check_checkout, laptop_run
