@@ -4,6 +4,7 @@
     python docs/claims.py --list [WORD ...]  # the claims, or those whose name or page has a word
     python docs/claims.py --write            # make the tables between their markers again
     python docs/claims.py --check ID         # measure one again, and compare
+    python docs/claims.py --renew ID         # run a transcript again, and put it on its page
 
 Measured is, on a page that is watched and outside of code: a number with a unit of measurement behind it, or one with
 two or more decimals (one, before `times`); not 5% and 95%, which are levels of a test. Each such number has to stand
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -48,6 +49,7 @@ SET = re.compile(
 )  # levels, versions, sections
 REGION = re.compile(r"(<!-- claims: (\w+) -->\n).*?(\n?<!-- /claims -->)", re.DOTALL)
 
+EXPERIMENTS = {"compare", "prove", "scaling", "sweep", "tune"}  # commands that would find their earlier runs again
 CLOCKS = {"seconds", "ms", "microseconds", "tokens_per_second", "mb_per_second", "gflops", "times", "percent", "table"}
 WINDOWS_CHANGED = date(
     2026, 11, 28
@@ -72,6 +74,7 @@ class Claim:
     within: Decimal = Decimal(0)  # how far a repetition may be: in the unit, or as a share of a time
     minutes: int = 0  # that the command takes, where it is more than one
     json: str = ""  # the file of benchmarks/results
+    also: str = ""  # further flags, by which the same command makes a picture of the page
 
     @property
     def values(self) -> set[str]:
@@ -314,8 +317,11 @@ def repeat(claim: Claim, folder: Path) -> str:
         words = shlex.split(claim.command.replace("{seed}", str(seed)))
         if "--json" in words:
             words[words.index("--json") + 1] = str(folder / "figures.json")
+        if "--load" in words:
+            words[words.index("--load") + 1] = str(loaded(words[words.index("--load") + 1], claim, folder))
         run = folder / f"run-{seed}"
         words += ["--run", str(run)] if words[:2] == ["nanotx", "train"] else []
+        words += ["--out", str(folder / "out")] if words[1] in EXPERIMENTS and "--out" not in words else []
         program = {"nanotx": [sys.executable, "-m", "nanotx"], "python": [sys.executable]}[words[0]]
         done = subprocess.run([*program, *words[1:]], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
         if done.returncode and not (claim.output and done.stdout):  # diff ends with 1 where two runs differ
@@ -323,6 +329,18 @@ def repeat(claim: Claim, folder: Path) -> str:
         summary = run / "summary.json"
         outputs.append(summary.read_text(encoding="utf-8") if summary.is_file() and not claim.output else done.stdout)
     return "\n".join(outputs)
+
+
+def loaded(name: str, claim: Claim, folder: Path) -> Path:
+    """The file of a part of the user's own: that of the checkout, or else the block of a page that shows it."""
+    if (ROOT / name).is_file():
+        return ROOT / name
+    block_of = re.compile(rf"`{re.escape(name)}`[^\n]*(?:\n[^\n]+)*\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    for page in ["README.md", *claim.pages]:
+        if block := block_of.search(text_of(page)):
+            (folder / name).write_text(block[1], encoding="utf-8")
+            return folder / name
+    raise ValueError(f"{claim.name}: there is no {name}, and no page of it shows the file; make it in {ROOT}")
 
 
 def compare(claim: Claim, output: str) -> Iterator[tuple[str, bool]]:
@@ -379,6 +397,37 @@ def check(claim: Claim, claims: Claims, anyway: bool) -> int:
     return int(not all(holds for _, holds in lines))
 
 
+def renew(claim: Claim, today: date, file: Path = FILE) -> None:
+    """Run the command of a transcript again, and write its output on its page, its digest and the day into the file."""
+    pages_with = [page for page in claim.pages if claim.command in transcripts(text_of(page))]
+    if not claim.output or not pages_with:
+        raise ValueError(f"{claim.name}: no transcript of a command; edit the page, or make its table by --write")
+    page, text = pages_with[0], text_of(pages_with[0])
+    old = transcripts(text)[claim.command]
+    as_long_as(old, old)  # before minutes of work
+    with tempfile.TemporaryDirectory() as folder:
+        new = as_long_as(old, repeat(replace(claim, command=f"{claim.command} {claim.also}".strip()), Path(folder)))
+    begin = f"$ {claim.command}\n"
+    (ROOT / page).write_text(text.replace(begin + old, begin + new), encoding="utf-8")
+    before, head, rest = file.read_text(encoding="utf-8").partition(f"[claim.{claim.name}]\n")
+    table, gap, after = rest.partition("\n\n")
+    table = table.replace(f'output = "{claim.output}"', f'output = "{digest(new)}"')
+    table = table.replace(f"date = {claim.date}", f"date = {today}")
+    file.write_text(before + head + table + gap + after, encoding="utf-8")
+    print(f'{page} and {file.name} are written; machine = "{claim.machine}" stays: edit it where this is another')
+
+
+def as_long_as(old: str, output: str) -> str:
+    """An output, cut where the transcript before it was: `...` at its end stands for the paragraphs that follow."""
+    shown_part, dots, _ = old.rpartition("\n...\n")
+    if "\n...\n" in shown_part or (dots and not old.endswith(dots)):
+        raise ValueError("the transcript leaves out something in its middle; edit the page by hand")
+    paragraphs = output.rstrip().split("\n\n")
+    kept = len(shown_part.rstrip().split("\n\n")) if dots else len(paragraphs)
+    left_out = "\n\n...\n" if kept < len(paragraphs) else "\n"
+    return "\n\n".join(paragraphs[:kept]) + left_out
+
+
 def listing(claims: Claims, words: list[str]) -> str:
     """A line for each claim: its name, pages, date, and what was measured."""
     chosen = [
@@ -402,6 +451,7 @@ def main(arguments: list[str] | None = None) -> int:
     what.add_argument("--list", nargs="*", metavar="WORD", help="list the claims")
     what.add_argument("--write", action="store_true", help="make the tables between their markers again")
     what.add_argument("--check", metavar="ID", help="measure a claim again")
+    what.add_argument("--renew", metavar="ID", help="run a transcript again, and put it on its page")
     parser.add_argument("--anyway", action="store_true", help="check, though it takes long or needs another machine")
     flags = parser.parse_args(arguments)
     try:
@@ -414,10 +464,12 @@ def run(flags: argparse.Namespace, claims: Claims) -> int:
     """Do what the flags ask."""
     if flags.list is not None:
         print(listing(claims, flags.list))
-    elif flags.check:
-        if flags.check not in claims.claims:
-            raise ValueError(f"no claim is called {flags.check!r}; python docs/claims.py --list shows all")
-        return check(claims.claims[flags.check], claims, flags.anyway)
+    elif name := flags.check or flags.renew:
+        if name not in claims.claims:
+            raise ValueError(f"no claim is called {name!r}; python docs/claims.py --list shows all")
+        if flags.check:
+            return check(claims.claims[name], claims, flags.anyway)
+        renew(claims.claims[name], date.today())
     elif flags.write:
         for page in (page for page in pages() if page.endswith(".md")):
             text = text_of(page)

@@ -18,13 +18,17 @@ SEEDS = ("seed", "weights_seed", "data_seed", "dropout_seed")
 """Fields of a recipe in which the runs of one arm may differ."""
 
 
+ALIKE = 1.01
+"""Ratio of two budgets up to which they are called equal: steps are whole."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Existing:
     """Verdicts on runs that exist."""
 
     seeds: list[Any]  # of the pairs, as texts of the four seeds
     losses: Mapping[str, Losses]  # of each arm, the baseline first
-    nats: Mapping[str, Losses]
+    nats: Mapping[str, Losses]  # none of an arm with another tokenizer than the baseline's
     verdicts: dict[str, Verdict]
     unit: str
     notes: list[str]
@@ -60,11 +64,19 @@ def compare_runs(folders: Sequence[str], smallest: float) -> Existing:
         raise ConfigError("no seed has a run of every recipe, so there are no pairs; train them on the same seeds.")
     key, unit = figure_of(runs)
     losses = {name: [number(arm[seed], key) for seed in common] for name, arm in groups.items()}
-    nats = {name: [number(arm[seed], "val_loss") for seed in common] for name, arm in groups.items()}
+    nats = {
+        name: [number(arm[seed], "val_loss") for seed in common] if same_tokenizer(runs[0], arm) else []
+        for name, arm in groups.items()
+    }
     baseline, *others = losses
     verdicts = judge(losses[baseline], {name: losses[name] for name in others}, smallest=smallest)
     notes = notes_on(runs, groups, len(common))
     return Existing(seeds=common, losses=losses, nats=nats, verdicts=verdicts, unit=unit, notes=notes)
+
+
+def same_tokenizer(first: RunRow, arm: Mapping[Any, RunRow]) -> bool:
+    """Return whether the runs of an arm have the tokenizer of the first one."""
+    return all(run.figures.get("tokenizer_sha256") == first.figures.get("tokenizer_sha256") for run in arm.values())
 
 
 def number(run: RunRow, key: str) -> float | None:
@@ -121,8 +133,16 @@ def notes_on(runs: Sequence[RunRow], groups: dict[str, dict[tuple[Any, ...], Run
     left = len(runs) - pairs * len(groups)
     if left:
         notes.append(f"{left} of {len(runs)} runs have a seed that not every recipe has, and were left out.")
-    if len({run.figures.get("tokens") for run in runs}) > 1:
-        notes.append("Budgets differ: the runs learned from different numbers of tokens.")
+    if len({run.figures.get("tokenizer_sha256") for run in runs}) == 1:
+        if len({run.figures.get("tokens") for run in runs}) > 1:
+            notes.append("Budgets differ: the runs learned from different numbers of tokens.")
+        return notes
+    notes.append("The tokenizers differ: nats of unlike tokens are left out, and bits per byte decide.")
+    read = [number(run, "bytes") for run in runs]
+    least, most = min(size or 0.0 for size in read), max(size or 0.0 for size in read)
+    if most > ALIKE * least:
+        known = f"{least:,.0f} to {most:,.0f}" if None not in read else "unknown numbers of"
+        notes.append(f"Budgets differ: the runs learned from {known} bytes of text.")
     return notes
 
 

@@ -21,6 +21,7 @@ from nanotx.experiments.costs import measure, steps_to_baseline
 from nanotx.experiments.plan import Arm, Facts, changed_parts, digest, equal_steps, prepared, training_corpus
 from nanotx.experiments.runner import Job, Result, finished, run_jobs
 from nanotx.experiments.statistics import ALPHA, SMALLEST, Verdict, judge
+from nanotx.experiments.tokens import token_warnings
 from nanotx.experiments.tries import BEYOND, SEEDS, Choice, Multiples, Tried, choose, multiple_of, tries_of
 from nanotx.files import read_regular, write_atomic
 from nanotx.hardware.device import choose_machine
@@ -181,11 +182,10 @@ class Experiment:
                 self.say("timing the arms alone")
             facts = measure(self.design.arms, self.corpus, self.design.rounds)
             steps = equal_steps(self.design.arms, facts, self.design.equal)
+            of_tokens = token_warnings(self.design.arms, facts, self.design.equal)
             facts = [
-                replace(fact, warnings=(*fact.warnings, warning))
-                if (warning := warmup_warning(arm.recipe.schedule, count))
-                else fact
-                for arm, fact, count in zip(self.design.arms, facts, steps, strict=True)
+                replace(fact, warnings=(*fact.warnings, *of_its_tokens, *of_schedule(arm, count)))
+                for arm, fact, count, of_its_tokens in zip(self.design.arms, facts, steps, of_tokens, strict=True)
             ]
             for line in warned(names, [fact.warnings for fact in facts]):
                 self.say(line)
@@ -484,7 +484,20 @@ class Experiment:
 def recorded(entry: Mapping[str, Any]) -> Facts:
     """Return the facts of an arm from its entry in the record."""
     values: dict[str, Any] = {key: value for key, value in entry.items() if key in Facts.__dataclass_fields__}
-    return Facts(**{**values, "warnings": tuple(values.get("warnings", ()))})
+    size = values["bytes_per_token"]
+    return Facts(
+        **{
+            **values,
+            "bytes_per_token": math.nan if size is None else size,
+            "warnings": tuple(values.get("warnings", ())),
+        }
+    )
+
+
+def of_schedule(arm: Arm, steps: int) -> tuple[str, ...]:
+    """Return a warning where the warm-up of an arm is too long for its steps."""
+    warning = warmup_warning(arm.recipe.schedule, steps)
+    return (warning,) if warning else ()
 
 
 def warned(arms: Sequence[str], warnings: Sequence[Sequence[str]]) -> list[str]:

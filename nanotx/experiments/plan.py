@@ -1,6 +1,7 @@
 """The plan of an experiment: arms, each a change of one recipe, on the same seeds, texts and budget."""
 
 import hashlib
+import math
 import re
 import tomllib
 from collections.abc import Sequence
@@ -299,7 +300,8 @@ def equal_steps(arms: Sequence[Arm], facts: Sequence[Facts], equal: Budget) -> l
     """Return the steps of each arm, such that all have the same budget as the baseline.
 
     Raises:
-        ConfigError: with equal steps an arm would learn from another number of tokens; or nothing was timed.
+        ConfigError: with equal steps an arm would learn from another number of tokens; nothing was timed; or the bytes
+            of a token are not known.
     """
     base = facts[0]
     if equal == "steps":
@@ -310,8 +312,21 @@ def equal_steps(arms: Sequence[Arm], facts: Sequence[Facts], equal: Budget) -> l
                     f"and the baseline's from {base.tokens_per_step:,}; try --equal tokens, bytes, flops or seconds."
                 )
     budget, amount = arms[0].recipe.train.budget
+    if "bytes" in (equal, budget):
+        counted = len(arms) if equal == "bytes" else 1
+        check_bytes(arms[:counted], facts[:counted])
     total = amount * budget_per_step(base, equal) / budget_per_step(base, budget)
     return [max(1, round(total / budget_per_step(fact, equal))) for fact in facts]
+
+
+def check_bytes(arms: Sequence[Arm], facts: Sequence[Facts]) -> None:
+    """Raise ConfigError where a token of an arm stands for a number of bytes that is not known."""
+    unknown = [arm for arm, fact in zip(arms, facts, strict=True) if math.isnan(fact.bytes_per_token)]
+    if unknown:
+        raise ConfigError(
+            f"--equal bytes: {unknown[0].name}: {unknown[0].recipe.tokenizer.part} does not give the text back, so the "
+            "bytes that it reads are not known; use a tokenizer that does, such as byte or bpe, or --equal flops."
+        )
 
 
 def budget_per_step(facts: Facts, equal: Budget) -> float:

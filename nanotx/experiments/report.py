@@ -9,14 +9,15 @@ import numpy as np
 
 from nanotx.experiments.experiment import Outcome, strict, warned
 from nanotx.experiments.statistics import EQUAL, MAX_SEEDS, Losses, Verdict, pairing_gain
+from nanotx.experiments.tokens import reading, share_tokenizer
 from nanotx.experiments.tries import Choice, Tried
 
 WIDTH = 80
 NAME = 23
 """Columns for the name of an arm; a longer name has a line of its own."""
 
-SHORT_NAME = 16
-"""The same in the table of costs, which is wide."""
+MIDDLE_NAME, SHORT_NAME = 21, 16
+"""The same in the table of losses, and in that of costs, which is wider."""
 
 
 def verdict_words(verdict: Verdict, unit: str) -> str:
@@ -49,9 +50,10 @@ def digits(value: float) -> str:
 def page(outcome: Outcome) -> str:
     """Return the page."""
     names = [arm.name for arm in outcome.design.arms]
-    table = figures(names, outcome.losses, outcome.nats, outcome.verdicts, outcome.unit)
+    table = figures(names, outcome.losses, comparable_nats(outcome), outcome.verdicts, outcome.unit)
     verdicts = verdict_lines(outcome.verdicts, outcome.unit)
-    blocks = [heading(outcome), verdicts, table, choices(outcome), costs(outcome), "\n".join(remarks(outcome))]
+    tables = [table, choices(outcome), costs(outcome), readings(outcome)]
+    blocks = [heading(outcome), verdicts, *tables, "\n".join(remarks(outcome))]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -106,7 +108,14 @@ def figures(
             cells[4] = f"{verdict.interval[0]:+.4f} to {verdict.interval[1]:+.4f}"
             cells[5] = "<0.001" if (verdict.p or 0) < 0.001 else f"{verdict.p:.3f}"
         rows.append(cells)
-    return columns(rows)
+    return columns(rows, MIDDLE_NAME)
+
+
+def comparable_nats(outcome: Outcome) -> dict[str, Losses]:
+    """Return the losses in nats per token, without those of tokens that are not the baseline's."""
+    base, *_ = outcome.design.arms
+    same = {arm.name for arm in outcome.design.arms if arm.recipe.tokenizer == base.recipe.tokenizer}
+    return {name: losses if name in same else [] for name, losses in outcome.nats.items()}
 
 
 def choices(outcome: Outcome) -> str:
@@ -155,6 +164,18 @@ def costs(outcome: Outcome) -> str:
         megabytes = "-" if facts.memory_bytes is None else f"{facts.memory_bytes / 1e6:,.3g}"
         sizes = (f"{facts.parameters:,}", f"{facts.flops_per_token:.3g}", megabytes)
         rows.append((arm.name, *sizes, f"{steps:,}", time, until))
+    return columns(rows, SHORT_NAME)
+
+
+def readings(outcome: Outcome) -> str:
+    """Return the table of what arms with different tokenizers learned from, in bytes; "" where there is one."""
+    if share_tokenizer(outcome.design.arms):
+        return ""
+    rows: list[Sequence[str]] = [("bytes of", "a token", "a window", "a step", "the run", "FLOPs")]
+    for arm, facts, steps in zip(outcome.design.arms, outcome.facts, outcome.steps, strict=True):
+        text = reading(arm, facts, steps)
+        sizes = [f"{text.token:.3f}", *(f"{size:,.0f}" for size in (text.window, text.step, text.run))]
+        rows.append((arm.name, *("-" if math.isnan(text.token) else size for size in sizes), f"{text.flops:.3g}"))
     return columns(rows, SHORT_NAME)
 
 

@@ -27,6 +27,7 @@ class Planted:
 
     best = 0.02
     seen: ClassVar[list[tuple[int, ...]]] = []  # seeds of each experiment
+    steps: ClassVar[list[int]] = []  # of a run of each
     diverges = False
 
     def __init__(self, design, folder, say):
@@ -42,6 +43,7 @@ class Planted:
     def run(self, processes):
         design = self.design
         self.seen.append(design.seeds)
+        self.steps.append(design.arms[1].recipe.train.steps)
         losses = {arm.name: [self.loss(arm, seed) for seed in design.seeds] for arm in design.arms}
         verdicts = judge(losses["baseline"], {name: some for name, some in losses.items() if name != "baseline"})
         sizes = [6] * len(design.arms)
@@ -57,6 +59,7 @@ def planted(monkeypatch, tmp_path):
     monkeypatch.setattr(tune, "Experiment", Planted)
     monkeypatch.setattr(tune, "measure", lambda arms, corpus, rounds: [FACTS])
     monkeypatch.setattr(Planted, "seen", [])
+    monkeypatch.setattr(Planted, "steps", [])
     corpus = ["--corpus", "file", "--corpus.path", "text.txt"]
     return lambda *words: run(["tune", "macbook", *tiny(threads=None), *corpus, "--processes", "1", *words])
 
@@ -80,6 +83,29 @@ def test_number_of_tries_follows_from_the_measured_step_and_is_recorded(planted,
     assert record["tries"] == 21  # 48 runs of 6 s; 22 are 51, and there is time for 50
 
 
+def test_number_of_tries_may_be_given_and_then_no_clock_is_read(planted, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tune, "measure", lambda *args: pytest.fail("the clock was read"))
+    assert planted("--tries", "9", "--out", "tune", "--json", "verdict.json") == 0
+    record = json.loads((tmp_path / "tune/tuning.json").read_text(encoding="utf-8"))
+    assert record["tries"] == 9 and record["run_seconds"] is None
+    printed = capsys.readouterr()
+    assert "9 tries and the recipe as it is, 28 runs\n" in printed.err
+    verdict = json.loads((tmp_path / "verdict.json").read_text(encoding="utf-8"))
+    assert verdict["arms"][1]["outcome"] == "better" and len(verdict["seeds"]) == 5
+    (tmp_path / "macbook_tuned.toml").unlink()
+    assert planted("--tries", "9", "--out", "tune") == 0
+    with pytest.raises(ConfigError, match=r"differs in tries \(9, now 10\)"):
+        planted("--tries", "10", "--out", "tune", "--write", "other.toml")
+
+
+def test_tries_have_a_share_of_the_budget_and_the_verdict_has_all(planted, tmp_path):
+    assert planted("--tries", "9", "--share", "0.5") == 0
+    assert Planted.steps == [3, 3, 6]
+    assert read_config(Recipe, tmp_path / "macbook_tuned.toml").train.steps == 6
+    head = (tmp_path / "macbook_tuned.toml").read_text(encoding="utf-8").partition("\n\n")[0]
+    assert "Both take 6 steps" in head and "0.5 of the budget each" in head
+
+
 def test_recipe_that_is_best_already_has_no_sibling_written(planted, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Planted, "best", Recipe().optimizer.lr)
     assert planted("--budget", "5m") == 0
@@ -98,6 +124,10 @@ def test_tries_that_all_diverge_are_reported(planted, tmp_path, monkeypatch, cap
     [
         ((), "--budget: expected a time such as 90s, 30m or 2h"),
         (("--budget", "30"), "--budget 30: expected a time such as"),
+        (("--budget", "5m", "--tries", "9"), "tries: expected it or budget, got both"),
+        (("--tries", "9", "--share", "0"), "share: expected a number of at least 0.01, got 0"),
+        (("--tries", "2"), "tries: expected a number of at least 3, got 2"),
+        (("--tries", "9", "--json", "none/x.json"), "--json none/x.json: there is no folder"),
         (("--budget", "0m"), "--budget 0m: expected a time such as"),
         (("--budget", "-5m"), "--budget -5m: expected a time|--budget: expected"),
         (("--budget", "1m"), r"--budget: a run takes some 6 s.* try --budget 2m"),

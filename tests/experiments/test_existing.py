@@ -68,6 +68,27 @@ def test_unequal_budgets_are_said(runs, tmp_path):
     assert "Budgets differ" in compare_runs([*runs, *longer], 0.01).notes[-1]
 
 
+@pytest.mark.parametrize(
+    ("read", "note"),
+    [
+        (1000, None),
+        (1009, None),
+        (1990, "learned from 1,000 to 1,990 bytes of text"),
+        (None, "from unknown numbers of"),
+    ],
+)
+def test_runs_with_different_tokenizers_are_compared_by_bytes(tmp_path, read, note):
+    chars = [written(tmp_path / f"c-{seed}", "mlp", seed, loss, bytes=1000) for seed, loss in enumerate(BASE)]
+    others = {"tokenizer_sha256": "other", "tokens": 25, "bytes": read}
+    pieces = [written(tmp_path / f"p-{seed}", "relu2", seed, loss, **others) for seed, loss in enumerate(ARM)]
+    result = compare_runs([*chars, *pieces], 0.01)
+    assert result.nats == {"baseline": BASE, "ffn=relu2": []}
+    assert "nats of unlike tokens are left out" in result.notes[1]
+    assert len(result.notes) == 2 if note is None else note in result.notes[2]
+    row = next(line for line in existing.page(result).splitlines() if "+" in line or "-0.0" in line)
+    assert row.split()[:3] == ["ffn=relu2", "1.0150", "-"]
+
+
 def test_run_whose_loss_is_not_finite_diverged(runs, tmp_path):
     lost = [written(tmp_path / f"lost-{seed}", "geglu", seed, None if seed else 0.5) for seed in range(4)]
     assert compare_runs([*runs[:4], *lost], 0.01).verdicts["ffn=geglu"].outcome == "diverged"

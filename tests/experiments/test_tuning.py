@@ -21,9 +21,10 @@ from nanotx.experiments.tuning import (
     ranked,
     recipe_file,
     recorded_plan,
+    shortened,
 )
 from nanotx.optim.adamw import AdamW
-from nanotx.recipe import Recipe
+from nanotx.recipe import Recipe, Train
 
 
 def test_plan_counts_the_runs_of_every_round_and_of_the_verdict():
@@ -79,6 +80,7 @@ def evidence(**others):
         "change": "optimizer.lr=0.004",
         "recipe": recipe,
         "tries": (9, 3),
+        "share": 1.0,
         "drawn_from": ("optimizer.lr=0.000125:0.008:log",),
         "steps": (2000, 2000),
         "equal": "steps",
@@ -106,6 +108,23 @@ def test_tuned_file_is_the_recipe_below_its_evidence(tmp_path):
 
 def test_steps_of_an_equal_budget_that_are_not_equal_are_both_in_the_file():
     assert "Equal flops: macbook 2,000 steps, this 1,500." in recipe_file(evidence(equal="flops", steps=(2000, 1500)))
+
+
+def test_share_of_the_budget_that_tries_had_is_in_the_file():
+    assert "(9 on 1 seed, 3 on 3 seeds) of" in recipe_file(evidence())
+    assert "(9 on 1 seed, 3 on 3 seeds, 0.25 of the budget each) of" in recipe_file(evidence(share=0.25))
+
+
+def test_shortened_recipe_has_a_share_of_its_budget_and_nothing_else():
+    recipe = Recipe(train=Train(steps=2001))
+    assert shortened(recipe, 0.25) == replace(recipe, train=Train(steps=500))
+    assert shortened(recipe, 1e-9).train.steps == 1
+    assert shortened(Recipe(train=Train(flops=1e9)), 0.1).train.budget == ("flops", 1e8)
+
+
+def test_short_tries_leave_time_for_more_of_them():
+    assert Plan(tries=9).whole_runs(0.5) == 18 * 0.5 + 10
+    assert plan_of(600.0, 10.0, 1, share=0.25).tries > plan_of(600.0, 10.0, 1).tries
 
 
 def test_command_of_several_lines_stays_a_comment():

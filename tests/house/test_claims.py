@@ -7,6 +7,7 @@ import sys
 from dataclasses import fields, replace
 from datetime import date
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 from helpers import ROOT
@@ -182,6 +183,47 @@ def test_check_of_a_transcript_looks_for_its_lines(monkeypatch, capsys):
     monkeypatch.setattr(claims_of_docs, "repeat", lambda claim, folder: "loss 1.51\nstep 1 done\n")
     assert check(claims.claims["loss"], claims, anyway=False) == 1
     assert "not printed now: loss 1.50\n1 lines differ" in capsys.readouterr().out
+
+
+def test_transcript_is_renewed_on_its_page_with_digest_and_day(tmp_path, monkeypatch):
+    page, file, asked = tmp_path / PAGE, tmp_path / "claims.toml", []
+    page.parent.mkdir()
+    page.write_text("Before.\n\n```text\n$ nanotx eval\nloss 1.50\n\nmore\n\n...\n```\n\nAfter.\n", encoding="utf-8")
+    old = digest(claims_of_docs.transcripts(page.read_text(encoding="utf-8"))["nanotx eval"])
+    claim = claims_with(output=old, shows={}, also="--svg card.svg").claims["loss"]
+    others = '[claim.a]\noutput = "1"\ndate = 2026-11-29\n\n'
+    file.write_text(f'{others}[claim.loss]\noutput = "{old}"\ndate = 2026-11-29\n\n{others}', encoding="utf-8")
+    monkeypatch.setattr(claims_of_docs, "ROOT", tmp_path)
+    printed = "loss 1.49\n\nmore of it\n\nand all\n\nthe rest\n"
+    monkeypatch.setattr(claims_of_docs, "repeat", lambda claim, folder: asked.append(claim.command) or printed)
+    claims_of_docs.renew(claim, date(2026, 12, 1), file)
+    text = page.read_text(encoding="utf-8")
+    assert text == "Before.\n\n```text\n$ nanotx eval\nloss 1.49\n\nmore of it\n\n...\n```\n\nAfter.\n"
+    new = digest(claims_of_docs.transcripts(text)["nanotx eval"])
+    expected = f'{others}[claim.loss]\noutput = "{new}"\ndate = 2026-12-01\n\n{others}'
+    assert file.read_text(encoding="utf-8") == expected and asked == ["nanotx eval --svg card.svg"]
+    page.write_text("```text\n$ nanotx eval\nloss\n...\nmore\n```\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="leaves out something in its middle"):
+        claims_of_docs.renew(claim, date(2026, 12, 1), file)
+    with pytest.raises(ValueError, match="loss: no transcript of a command"):
+        claims_of_docs.renew(replace(claim, command="nanotx look"), date(2026, 12, 1), file)
+    assert len(asked) == 1
+
+
+def test_command_is_repeated_in_a_folder_of_its_own_with_the_file_that_a_page_shows(tmp_path, monkeypatch):
+    ran = []
+    done = SimpleNamespace(returncode=0, stdout="worse", stderr="")
+    monkeypatch.setattr(claims_of_docs.subprocess, "run", lambda words, **_: ran.append(words[3:]) or done)
+    assert claims_of_docs.repeat(CLAIMS.claims["prove"], tmp_path) == "worse"
+    file = tmp_path / "sigmoid.py"
+    assert '@Attention.register("sigmoid")' in file.read_text(encoding="utf-8")
+    words = ["prove", "attention/sigmoid", "--load", str(file), "--against", "sdpa", "--out", str(tmp_path / "out")]
+    assert ran == [words]
+    claims_of_docs.repeat(CLAIMS.claims["forming"], tmp_path)
+    assert "class Forming" in (tmp_path / "forming.py").read_text(encoding="utf-8") and "--out" not in ran[1]
+    lost = replace(CLAIMS.claims["prove"], command="nanotx prove attention/none --load none.py")
+    with pytest.raises(ValueError, match=r"prove: there is no none\.py, and no page of it shows the file"):
+        claims_of_docs.repeat(lost, tmp_path)
 
 
 def test_template_takes_a_list_or_one_of_its_numbers():
