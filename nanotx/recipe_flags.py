@@ -7,7 +7,7 @@ of the chosen parts are read (`--attention.heads 6`). `--attention`, `--ffn` and
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nanotx.config.command_line import FlagValues, collect_flags, positional_args, read_flags, suggest_flag
 from nanotx.config.flags import command_page, flags_of, option, part_flag, repeated
@@ -33,6 +33,9 @@ class Options:
     allow_mismatch: bool = False  # resume although recipe, corpus or tokenizer differ from those of the run
     ranks: int = 1  # processes of this machine that train together; under torchrun it says how many
     rank_timeout: float = 600.0  # seconds that one of them may take longer than the others for its part of a step
+    parallel: Literal["replicas", "owner"] = (
+        "replicas"  # what these processes divide besides the batch: nothing, or the optimizer's state
+    )
     detect_anomaly: bool = False  # name the operation that produced a NaN or infinite number; slow
     print_config: bool = False  # print the resulting recipe as TOML, and exit
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts

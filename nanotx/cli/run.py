@@ -25,7 +25,7 @@ from nanotx.config.presets import presets
 from nanotx.config.registry import load_file
 from nanotx.config.schema import from_table
 from nanotx.config.toml import read_toml, write_toml
-from nanotx.distributed import Group, Ranks, check_shares
+from nanotx.distributed import Group, Ranks, check_parallel, check_shares
 from nanotx.distributed.join import joined, world_size
 from nanotx.distributed.launch import launch, own_command
 from nanotx.errors import ConfigError, MemoryFull, RunError, is_memory_full, shell_quoted
@@ -168,6 +168,7 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
     """
     options = read_options(argv)
     with joined(facts(recipe, argv, options), options.rank_timeout) as ranks:
+        ranks.parallel = options.parallel
         for file in options.load:
             load_file(file)
         if isinstance(ranks, Group) and ranks.rank:
@@ -219,6 +220,7 @@ def run_leading(
         display.say(f"{folder.path}: there is no run to resume, so this one begins at step 0.")
     may_fall_back = "corpus" not in named and saved is None
     check_shares(recipe, options.ranks if ranks.size == 1 else ranks.size)
+    check_parallel(recipe, options.parallel)
     if options.ranks > 1 and ranks.size == 1:
         return launch(own_command(), options.ranks, max(1, default_threads() // options.ranks))
     with listening() as stop:

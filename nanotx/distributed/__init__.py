@@ -1,11 +1,13 @@
 """Training in several processes ("ranks"): every use of `torch.distributed` is in this package.
 
-`tree` fixes the order in which micro-batches are summed, `ranks` sums them over processes, `join` connects the
-processes that a launcher has started, and `launch` starts them on one machine. The model knows nothing of it.
+`tree` fixes the order in which micro-batches are summed, `ranks` sums them over processes, `buckets` sends gradients
+while others are computed, `owners` divides the optimizer's state, `join` connects the processes that a launcher has
+started, and `launch` starts them on one machine. The model knows nothing of it.
 """
 
-from nanotx.distributed.ranks import Alone, Group, Ranks
-from nanotx.distributed.shares import check_shares
+from nanotx.distributed.owners import divide
+from nanotx.distributed.ranks import Alone, Group, Parallel, Ranks
+from nanotx.distributed.shares import check_parallel, check_shares
 from nanotx.distributed.tree import Sum, tree_sum
 
-__all__ = ["Alone", "Group", "Ranks", "Sum", "check_shares", "tree_sum"]
+__all__ = ["Alone", "Group", "Parallel", "Ranks", "Sum", "check_parallel", "check_shares", "divide", "tree_sum"]

@@ -9,9 +9,10 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
-from typing import Literal, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 import torch.distributed as dist
@@ -20,17 +21,19 @@ from torch import Tensor
 from torch.distributed import Store  # type: ignore[attr-defined]
 
 from nanotx import errors
-from nanotx.distributed.tree import Sum, add_rows, tree_sum
+from nanotx.distributed.buckets import Addition, BackendSum, Buckets, PairwiseSum, finish
+from nanotx.distributed.owners import Owners
+from nanotx.distributed.tree import Sum, add_rows, before_last, tree_sum
 from nanotx.errors import NanotxError, RankLost, RunError, is_memory_full
 
-Order = Literal["start", "step", "end"]
-ORDERS: tuple[Order, ...] = ("start", "step", "end")
+Parallel = Literal["replicas", "owner"]
+"""What ranks divide besides the micro-batches: nothing, or the optimizer's state."""
+
+Order = Literal["start", "step", "evaluate", "state", "end"]
+ORDERS: tuple[Order, ...] = get_args(Order)
 
 PATIENCE = timedelta(days=30)
 """How long the others wait for rank 0's next order: an evaluation, a sample or a save may take any time."""
-
-BUCKET = 25 * 2**20
-"""Bytes of gradients that are sent at once."""
 
 ABSENT, DENSE, ROWS = 0, 1, 2
 """Kinds of a gradient: there is none, a tensor, or rows of a table."""
@@ -43,11 +46,22 @@ class Requests(Protocol):
     save_requested: bool
 
 
+class GivenUp(Exception):
+    """Another rank has given up what all do together; when they meet, all hear why."""
+
+
 class Ranks(ABC):
     """The processes that train together, as one of them sees them."""
 
     rank: int = 0  # the number of this process
     size: int = 1  # how many there are
+    lost: bool = False  # whether a rank no longer answers
+    parallel: Parallel = "replicas"  # what is divided among ranks
+
+    @property
+    def has_whole_state(self) -> bool:
+        """Return whether rank 0 can still save a checkpoint: it cannot without a rank that owns a part of the state."""
+        return not self.lost or self.parallel == "replicas"
 
     def share(self, micro_batches: int) -> range:
         """Return the numbers of the micro-batches that this rank computes: a subtree of their sum."""
@@ -59,17 +73,57 @@ class Ranks(ABC):
         """Tell the other ranks what comes next; only rank 0 does."""
 
     @abstractmethod
-    def sum(self, compute: Callable[[], Sum], parameters: Sequence[Tensor]) -> Sum:
-        """Return the sum of what all ranks compute, the same on each.
+    def sum(self, micro_batch: Callable[[int], Sum], count: int, parameters: Sequence[Tensor]) -> Sum:
+        """Return the sum over all micro-batches of a step, each of which one rank computes; it is the same on all.
 
         Args:
-            compute: returns the sum over this rank's micro-batches.
-            parameters: whose gradients are in it.
+            micro_batch: computes one, by its number.
+            count: how many there are.
+            parameters: whose gradients are summed.
 
         Raises:
             NanotxError: another rank has failed; begins with its number.
             RankLost: another rank no longer answers.
         """
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise GivenUp where another rank has given up what all are doing; called within longer work."""
+
+    @abstractmethod
+    def gather(self, compute: Callable[[], list[Any]]) -> list[list[Any]]:
+        """Return what each rank computes, in their order.
+
+        Args:
+            compute: returns what JSON can hold; calls `check` now and then.
+
+        Raises:
+            BaseException: what `compute` raised.
+            NanotxError: another rank has failed; begins with its number.
+            RankLost: another rank no longer answers.
+        """
+
+    @abstractmethod
+    def divide(self, optimizer: torch.optim.Optimizer, costs: dict[Tensor, float]) -> None:
+        """Divide what `parallel` says, before the first step.
+
+        Args:
+            optimizer: with all its state.
+            costs: of a step of each parameter, in any unit.
+        """
+
+    @abstractmethod
+    def update(self, step: Callable[[], object]) -> None:
+        """Change the weights by the optimizer's step, on all ranks.
+
+        Raises:
+            NanotxError: another rank has failed; begins with its number.
+            RankLost: another rank no longer answers.
+        """
+
+    @abstractmethod
+    def whole_state(self) -> AbstractContextManager[None]:
+        """Return a context in which the optimizer of rank 0 has the state of all parameters; only rank 0 enters it."""
 
 
 class Alone(Ranks):
@@ -78,8 +132,23 @@ class Alone(Ranks):
     def order(self, order: Order) -> None:
         pass
 
-    def sum(self, compute: Callable[[], Sum], parameters: Sequence[Tensor]) -> Sum:
-        return compute()
+    def sum(self, micro_batch: Callable[[int], Sum], count: int, parameters: Sequence[Tensor]) -> Sum:
+        return tree_sum(range(count), micro_batch, Sum.add)
+
+    def check(self) -> None:
+        pass
+
+    def gather(self, compute: Callable[[], list[Any]]) -> list[list[Any]]:
+        return [compute()]
+
+    def divide(self, optimizer: torch.optim.Optimizer, costs: dict[Tensor, float]) -> None:
+        pass
+
+    def update(self, step: Callable[[], object]) -> None:
+        step()
+
+    def whole_state(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class Group(Ranks):
@@ -99,8 +168,9 @@ class Group(Ranks):
         self.reduce: Literal["exact", "fast"] = "exact"
         self.failure: BaseException | None = None  # of this rank, which the others have not heard of yet
         self.agreed = False  # whether all ranks know that the last step has failed
-        self.lost = False  # whether a rank no longer answers
         self.number = 0  # of meetings of all ranks up to now
+        self.dense: list[bool] = []  # whose gradients the last step sent as dense ones, the same on all ranks
+        self.owners: Owners | None = None  # of the optimizer's state, where it is divided
         self.orders = dist.new_group(backend="gloo", timeout=PATIENCE)
         store.set(f"at/{rank}", "0")
 
@@ -170,6 +240,16 @@ class Group(Ranks):
             NanotxError: another rank has an error.
             RankLost: another rank no longer answers.
         """
+        self.arrive()
+        return self.hear(error, kinds)
+
+    def arrive(self) -> None:
+        """Note that this rank has come to a meeting; a rank that has not is named where one is lost."""
+        self.number += 1
+        self.store.set(f"at/{self.rank}", str(self.number))
+
+    def hear(self, error: BaseException | None, kinds: Sequence[int] = ()) -> Tensor:
+        """Hear of all ranks as `meet` does, after this one has arrived."""
         error, self.failure = error or self.failure, None
         if error is not None:
             self.store.set(f"error/{self.rank}", json.dumps(described(error)))
@@ -177,8 +257,6 @@ class Group(Ranks):
         signal, save = (requests.signal, requests.save_requested) if requests else (0, False)
         status = torch.tensor([error is not None, signal, save, *kinds], dtype=torch.int64)
         gathered = [torch.empty_like(status) for _ in range(self.size)]
-        self.number += 1
-        self.store.set(f"at/{self.rank}", str(self.number))
         with self.guarded():
             dist.all_gather(gathered, status)
         table = torch.stack(gathered)
@@ -222,74 +300,176 @@ class Group(Ranks):
             reporter,
         )
 
+    # Longer work that all share.
+
+    def check(self) -> None:
+        if self.store.check([f"given up/{self.number}"]):
+            raise GivenUp
+
+    def gather(self, compute: Callable[[], list[Any]]) -> list[list[Any]]:
+        items, failed = list[Any](), None
+        if self.failure is None:
+            try:
+                items = compute()
+            except GivenUp:
+                pass  # of the rank that has, the reason is heard when they meet
+            except BaseException as error:
+                self.store.set(f"given up/{self.number}", "")
+                failed = error
+        self.meet(failed)
+        own = torch.frombuffer(bytearray(json.dumps(items).encode()), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        with self.guarded():
+            dist.all_gather(sizes, torch.tensor([len(own)]))
+            most = int(torch.cat(sizes).max())
+            texts = [torch.zeros(most, dtype=torch.uint8) for _ in sizes]
+            dist.all_gather(texts, padded(own, most))
+        return [json.loads(bytes(text[: int(size)].numpy())) for text, size in zip(texts, sizes, strict=True)]
+
+    # The optimizer's state.
+
+    def divide(self, optimizer: torch.optim.Optimizer, costs: dict[Tensor, float]) -> None:
+        self.dense = []
+        self.owners = Owners(optimizer, costs, self.rank, self.size) if self.parallel == "owner" else None
+
+    def update(self, step: Callable[[], object]) -> None:
+        if self.owners is None:
+            step()
+            return
+        failed = None
+        try:
+            with self.owners.alone():
+                step()
+        except Exception as error:
+            failed = error
+        self.meet(failed)
+        with self.guarded():
+            self.owners.share_weights()
+
+    @contextmanager
+    def whole_state(self) -> Iterator[None]:
+        if self.owners is None:
+            yield
+            return
+        self.order("state")
+        try:
+            with self.guarded():
+                for rank in range(1, self.size):
+                    self.owners.receive_state(partial(self.receive_tensor, rank))
+            yield
+        finally:
+            self.owners.forget()
+
+    def receive_tensor(self, rank: int, tensor: Tensor) -> None:
+        """Receive a tensor that a rank sends to rank 0."""
+        dist.recv(tensor, rank, group=self.orders)
+
+    def send_state(self) -> None:
+        """Send the state of what this rank owns to rank 0, which has ordered it.
+
+        Raises:
+            RankLost: rank 0 has gone.
+        """
+        if self.owners is not None:
+            with self.guarded():
+                self.owners.send_state(lambda tensor: dist.send(tensor, 0, group=self.orders))
+
     # Sums.
 
-    def sum(self, compute: Callable[[], Sum], parameters: Sequence[Tensor]) -> Sum:
+    def sum(self, micro_batch: Callable[[int], Sum], count: int, parameters: Sequence[Tensor]) -> Sum:
+        early = Buckets(parameters, self.dense or [False] * len(parameters), self.begin)  # the first step tells which
         total, failed = Sum([None] * len(parameters), {}), None
         if self.failure is None:
             try:
-                total = compute()
+                total = self.compute(micro_batch, self.share(count), early)
             except Exception as error:
                 failed = error
+        self.arrive()
+        with self.guarded():
+            early.flush()
+        kinds = [DENSE if index in early.present else kind_of(part) for index, part in enumerate(total.gradients)]
         try:
-            kinds = self.meet(failed, [kind_of(gradient) for gradient in total.gradients])
+            table = self.hear(failed, kinds)
+        except RankLost:
+            raise
+        except BaseException:
+            with self.guarded():
+                finish(early.additions)  # the other ranks wait for them
+            raise
         finally:
             del failed  # it holds tensors of the step
-        losses = torch.stack([loss.float() for loss in total.losses.values()])
-        tensors: list[Tensor | None] = [losses, *total.gradients]
-        kinds = torch.cat([torch.full((self.size, 1), DENSE), kinds], dim=1)
+        return self.reduced(total, early, table, parameters)
+
+    def fail(self, parameters: Sequence[Tensor]) -> None:
+        """Take part in the sum of a step to which this rank can add nothing; all ranks hear of its error.
+
+        Raises:
+            RankLost: another rank no longer answers.
+        """
+
+        def nothing(number: int) -> Sum:
+            raise self.failure or RunError("it has no state to begin with.")
+
+        try:
+            self.sum(nothing, self.size, parameters)
+        except RankLost:
+            raise
+        except Exception:  # rank 0 reports it
+            return
+
+    def compute(self, micro_batch: Callable[[int], Sum], share: range, early: Buckets) -> Sum:
+        """Return the sum over this rank's micro-batches, without the gradients that it puts into buckets."""
+        before = [tree_sum(numbers, micro_batch, Sum.add) for numbers in before_last(share)]
+
+        def finished(index: int, gradient: Tensor) -> Tensor:
+            for earlier in reversed(before):
+                own, earlier.gradients[index] = earlier.gradients[index], None
+                gradient = gradient if own is None else own.add_(gradient)
+            return gradient
+
+        with early.filled(finished):
+            total = micro_batch(share[-1])
+        for earlier in reversed(before):
+            total = earlier.add(total)
+        for index in early.places:  # of which the last micro-batch had none
+            gradient = total.gradients[index]
+            if gradient is not None and not gradient.is_sparse:
+                early.put(index, gradient)
+                total.gradients[index] = None
+        return total
+
+    def reduced(self, total: Sum, early: Buckets, kinds: Tensor, parameters: Sequence[Tensor]) -> Sum:
+        """Return the sum over all ranks.
+
+        Args:
+            total: that of this rank, without what is in buckets.
+            early: the buckets that are on their way.
+            kinds: of the gradients, a row for each rank.
+            parameters: whose gradients these are.
+        """
+        dense, rows = kinds.eq(DENSE).any(0).tolist(), kinds.eq(ROWS).any(0).tolist()
+        self.dense = [some and not sparse for some, sparse in zip(dense, rows, strict=True)]
+        late = Buckets(
+            parameters, [some and index not in early.places for index, some in enumerate(self.dense)], self.begin
+        )
+        gradients: list[Tensor | None] = [None] * len(parameters)
         with self.guarded():
-            for index in kinds.amax(0).eq(ROWS).nonzero().flatten().tolist():
+            for index in (index for index, sparse in enumerate(rows) if sparse):
                 present = kinds[:, index].eq(ROWS).tolist()
-                tensors[index] = self.gather_rows(tensors[index], parameters[index - 1], present)
-            add = self.add_exactly if self.reduce == "exact" else self.add_fast
-            add(tensors, [losses, *parameters], kinds.eq(DENSE))
-        summed, *gradients = tensors
-        assert summed is not None
-        return Sum(gradients, dict(zip(total.losses, summed.unbind(), strict=True)))
+                gradients[index] = self.gather_rows(total.gradients[index], parameters[index], present)
+            for index in late.places:
+                if (gradient := total.gradients[index]) is not None:
+                    late.put(index, gradient)
+            late.flush()
+            losses = self.begin(torch.stack([loss.float() for loss in total.losses.values()]))
+            finish([*early.additions, *late.additions, losses])
+        for index, gradient in (*early.sums(), *late.sums()):
+            gradients[index] = gradient if self.dense[index] else gradients[index]
+        return Sum(gradients, dict(zip(total.losses, losses.vector.unbind(), strict=True)))
 
-    def add_exactly(self, tensors: list[Tensor | None], like: Sequence[Tensor], present: Tensor) -> None:
-        """Add dense tensors by recursive doubling: with the next rank, then the next two, the next four, and so on.
-
-        Both ranks of a pair add the same two numbers, so both have the same bits after each round; and what is added
-        is what `tree_sum` adds in one process. A tensor that one of them lacks is taken from the other as it is.
-
-        Args:
-            tensors: of this rank; replaced by the sums.
-            like: tensors of their shapes.
-            present: which of them each rank has, a row for each.
-        """
-        for level in range(self.size.bit_length() - 1):
-            partner = self.rank ^ (1 << level)
-            mine, theirs = (subtree(present, rank, level) for rank in (self.rank, partner))
-            for bucket in buckets(like, [a or b for a, b in zip(mine, theirs, strict=True)]):
-                sent = flat(tensors, like, bucket)
-                received = torch.empty_like(sent)
-                works = [dist.P2POp(dist.isend, sent, partner), dist.P2POp(dist.irecv, received, partner)]
-                for work in dist.batch_isend_irecv(works):
-                    work.wait()
-                for index, piece in pieces(received, like, bucket):
-                    own = tensors[index]
-                    if theirs[index]:
-                        tensors[index] = piece.clone() if own is None else own.add_(piece)
-
-    def add_fast(self, tensors: list[Tensor | None], like: Sequence[Tensor], present: Tensor) -> None:
-        """Add dense tensors by the backend's all-reduce, in an order that the backend and the number of ranks decide.
-
-        Args:
-            tensors: of this rank; replaced by the sums.
-            like: tensors of their shapes.
-            present: which of them each rank has, a row for each.
-        """
-        sums = []
-        for bucket in buckets(like, present.any(0).tolist()):
-            whole = flat(tensors, like, bucket)
-            sums.append((bucket, whole, dist.all_reduce(whole, async_op=True)))
-        for bucket, whole, work in sums:
-            work.wait()
-            for index, piece in pieces(whole, like, bucket):
-                own = tensors[index]
-                tensors[index] = piece.clone() if own is None else own.copy_(piece)
+    def begin(self, vector: Tensor) -> Addition:
+        """Begin to add a vector over all ranks."""
+        return PairwiseSum(vector, self.rank, self.size) if self.reduce == "exact" else BackendSum(vector)
 
     def gather_rows(self, gradient: Tensor | None, table: Tensor, present: Sequence[bool]) -> Tensor:
         """Return the sum of all ranks' sparse gradients of a table: only their rows are sent.
@@ -337,46 +517,6 @@ def described(error: BaseException) -> dict[str, str]:
 def kind_of(gradient: Tensor | None) -> int:
     """Return ABSENT, DENSE or ROWS."""
     return ABSENT if gradient is None else ROWS if gradient.is_sparse else DENSE
-
-
-def subtree(present: Tensor, rank: int, level: int) -> list[bool]:
-    """Return what is present in the subtree of a rank, that of the 2**level ranks whose sum it holds."""
-    first = rank >> level << level
-    return present[first : first + (1 << level)].any(0).tolist()
-
-
-def buckets(like: Sequence[Tensor], wanted: Sequence[bool]) -> Iterator[list[int]]:
-    """Yield the numbers of the wanted tensors in groups of one dtype and device, and of about `BUCKET` bytes each."""
-    group: list[int] = []
-    size = 0
-    for index, tensor in enumerate(like):
-        if not wanted[index]:
-            continue
-        if group and (size + tensor.nbytes > BUCKET or not same_kind(tensor, like[group[0]])):
-            yield group
-            group, size = [], 0
-        group.append(index)
-        size += tensor.nbytes
-    if group:
-        yield group
-
-
-def same_kind(one: Tensor, other: Tensor) -> bool:
-    """Return whether two tensors can be sent as one."""
-    return one.dtype == other.dtype and one.device == other.device
-
-
-def flat(tensors: Sequence[Tensor | None], like: Sequence[Tensor], bucket: Sequence[int]) -> Tensor:
-    """Return the tensors of a bucket as one vector, with zeros in place of those that are absent."""
-    own = [(tensors[index], like[index]) for index in bucket]
-    return torch.cat([torch.zeros_like(shape).flatten() if part is None else part.flatten() for part, shape in own])
-
-
-def pieces(vector: Tensor, like: Sequence[Tensor], bucket: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-    """Yield the tensors of a vector that `flat` made, with their numbers."""
-    sizes = [like[index].numel() for index in bucket]
-    for index, piece in zip(bucket, vector.split(sizes), strict=True):
-        yield index, piece.view(like[index].shape)
 
 
 def sparse(rows: Tensor, values: Tensor, table: Tensor) -> Tensor:

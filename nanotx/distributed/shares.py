@@ -47,6 +47,20 @@ def check_shares(recipe: Recipe, ranks: int) -> None:
     )
 
 
+def check_parallel(recipe: Recipe, parallel: str) -> None:
+    """Raise ConfigError unless what a recipe keeps can be divided among processes.
+
+    Raises:
+        ConfigError: it cannot; says why.
+    """
+    if parallel == "owner" and not recipe.optimizer.separable:
+        raise ConfigError(
+            f"--parallel owner: optimizer {recipe.optimizer.part} does not say that it steps each parameter by itself, "
+            "with state that is tensors (separable = True in its class); leave the flag out, which keeps all state on "
+            "each process."
+        )
+
+
 def possible(micro_batches: int, reduce: str) -> list[int]:
     """Return the numbers of processes that can share some micro-batches."""
     return [ranks for ranks in divisors(micro_batches) if reduce == "fast" or not ranks & (ranks - 1)]

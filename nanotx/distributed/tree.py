@@ -55,6 +55,24 @@ def tree_sum(numbers: range, leaf: Callable[[int], T], add: Callable[[T, T], T])
     """
     if len(numbers) == 1:
         return leaf(numbers[0])
-    middle = len(numbers) // 2 if len(numbers) % 2 == 0 else len(numbers) - 1
+    middle = middle_of(numbers)
     first = tree_sum(numbers[:middle], leaf, add)
     return add(first, tree_sum(numbers[middle:], leaf, add))
+
+
+def middle_of(numbers: range) -> int:
+    """Return where some numbers, at least two, are divided into two subtrees."""
+    return len(numbers) // 2 if len(numbers) % 2 == 0 else len(numbers) - 1
+
+
+def before_last(numbers: range) -> list[range]:
+    """Return the subtrees to whose sums the last of some numbers is added, the greatest first.
+
+    `tree_sum` of all is the sum of the first, and of the sum of the second and of what follows it, and so on.
+    """
+    subtrees: list[range] = []
+    while len(numbers) > 1:
+        middle = middle_of(numbers)
+        subtrees.append(numbers[:middle])
+        numbers = numbers[middle:]
+    return subtrees

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -104,6 +105,37 @@ class Score:
         return math.exp(min(self.loss, 700.0))
 
 
+Figures = list[float]
+"""What `evaluate` adds up of a batch of windows: the sums of its `Spread`, and then the loss of each few tokens."""
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """Processes that share the batches of windows; `distributed.Ranks` is one."""
+
+    rank: int
+    size: int
+
+    def check(self) -> None:
+        """Raise where another process has given up."""
+
+    def gather(self, compute: Callable[[], list[Figures]]) -> list[list[Figures]]:
+        """Return what each process computes, in their order."""
+
+
+class Alone:
+    """One process that evaluates by itself."""
+
+    rank, size = 0, 1
+
+    def check(self) -> None:
+        """Do nothing: there is no other process."""
+
+    def gather(self, compute: Callable[[], list[Figures]]) -> list[list[Figures]]:
+        """Return what this process computes."""
+        return [compute()]
+
+
 @torch.inference_mode()
 def evaluate(
     model: Transformer,
@@ -111,16 +143,29 @@ def evaluate(
     machine: Machine,
     context: int | None = None,
     on_batch: Callable[[], None] = lambda: None,
+    sharing: Sharing | None = None,
 ) -> Score:
     """Score the model on a text, without dropout, in windows of a context's length; None for the model's own.
 
-    Between two batches of windows `on_batch` is called, which may raise to stop the evaluation.
+    Between two batches of windows `on_batch` is called, which may raise to stop the evaluation. Processes that share
+    the text take turns with its batches, whose figures are added in the order of the text: the score is the same to the
+    bit, whatever their number.
     """
-    spread = Spread()
-    loss = (
-        sum(losses.item() for losses in cross_entropies(model, eval_text, machine, "sum", context, on_batch, spread))
-        / eval_text.tokens
-    )
+    ranks = sharing or Alone()
+
+    def own() -> list[Figures]:
+        figures = list[Figures]()
+        for sums, spread in batch_losses(model, eval_text, machine, "sum", context, on_batch, ranks):
+            figures.append([*spread.sums(), *(nats.item() for nats in sums)])
+        return figures
+
+    shares, total, spread = ranks.gather(own), 0.0, Spread()
+    for number in range(sum(map(len, shares))):
+        figures = shares[number % ranks.size][number // ranks.size]
+        spread.add(figures[: Spread.FIGURES])
+        for nats in figures[Spread.FIGURES :]:
+            total += nats
+    loss = total / eval_text.tokens
     rate = bits_per_byte(loss, eval_text.tokens, eval_text.size) if eval_text.size else None
     return Score(
         loss=loss,
@@ -134,9 +179,23 @@ def evaluate(
 class Spread:
     """The variance of the windows' losses, kept as a few sums."""
 
+    FIGURES = 5
+
     def __init__(self) -> None:
         self.windows = self.tokens = 0
         self.squares = self.crossed = self.lengths = 0.0
+
+    def sums(self) -> Figures:
+        """Return the sums, of which there are `FIGURES`."""
+        return [float(self.windows), float(self.tokens), self.squares, self.crossed, self.lengths]
+
+    def add(self, sums: Figures) -> None:
+        """Add the sums of other windows."""
+        self.windows += int(sums[0])
+        self.tokens += int(sums[1])
+        self.squares += sums[2]
+        self.crossed += sums[3]
+        self.lengths += sums[4]
 
     def take(self, nats: Tensor, scored: Tensor | None = None) -> None:
         """Add the losses of some windows, one row each; `scored` are those that count, where not all do."""
@@ -170,15 +229,12 @@ class Spread:
         return math.sqrt(max(0.0, squares) * self.windows / (self.windows - 1)) / self.tokens
 
 
-@torch.inference_mode()
 def cross_entropies(
     model: Transformer,
     eval_text: EvalText,
     machine: Machine,
-    reduction: str,
+    reduction: Literal["sum", "none"],
     context: int | None = None,
-    on_batch: Callable[[], None] = lambda: None,
-    spread: Spread | None = None,
 ) -> list[Tensor]:
     """Return the losses of a text's tokens, in nats and in their order, a few at a time.
 
@@ -188,33 +244,66 @@ def cross_entropies(
         machine: the device and dtype.
         reduction: "sum" for one number for each few tokens, "none" for one for every token.
         context: tokens of a window; None for the model's context.
-        on_batch: called between two batches of windows; may raise to stop, which leaves the model as it was.
-        spread: collects the losses of the windows.
     """
-    training, losses, device = model.training, list[Tensor](), machine.device
-    context = context or model.context
+    return [losses for batch, _ in batch_losses(model, eval_text, machine, reduction, context) for losses in batch]
+
+
+@torch.inference_mode()
+def batch_losses(
+    model: Transformer,
+    eval_text: EvalText,
+    machine: Machine,
+    reduction: Literal["sum", "none"],
+    context: int | None = None,
+    on_batch: Callable[[], None] = lambda: None,
+    sharing: Sharing | None = None,
+) -> list[tuple[list[Tensor], Spread]]:
+    """Return, for each batch of windows, the losses of a few tokens at a time, and of the windows if they are summed.
+
+    Args:
+        model: the model to score.
+        eval_text: the text to score it on.
+        machine: the device and dtype.
+        reduction: "sum" for one number for each few tokens, "none" for one for every token.
+        context: tokens of a window; None for the model's context.
+        on_batch: called between two batches; may raise to stop, which leaves the model as it was.
+        sharing: the processes that take turns with the batches; only those of this one are returned.
+    """
+    training, device, batches = model.training, machine.device, list[tuple[list[Tensor], Spread]]()
+    context, ranks = context or model.context, sharing or Alone()
     many = 2**12 if device.type == "cpu" else 2**14  # tokens at once; more do not fit into a CPU's cache
-    few = max(1, HELD // model.vocab_size)
     model.eval()
     try:
         with machine.autocast():
-            for x, y, documents in eval_text.passes(context, max(1, many // context)):
+            for number, (x, y, documents) in enumerate(eval_text.passes(context, max(1, many // context))):
+                if number % ranks.size != ranks.rank:
+                    continue
                 on_batch()
+                ranks.check()
                 apart = None if documents is None else documents.to(device)
                 stream = rearrange(model.hidden_states(x.to(device), None, apart), "b t d -> (b t) d")
-                targets = rearrange(y.to(device), "b t -> (b t)")
-                nats = list[Tensor]()
-                for rows, target in zip(stream.split(few), targets.split(few), strict=True):
-                    log_probs = F.log_softmax(model.logits(rows).float(), dim=1)
-                    losses.append(F.nll_loss(log_probs, target, reduction=reduction).double())
-                    if spread:
-                        nats.append(F.nll_loss(log_probs, target, reduction="none"))
-                if spread:
+                losses, nats = token_losses(model, stream, rearrange(y.to(device), "b t -> (b t)"), reduction)
+                spread = Spread()
+                if reduction == "sum":
                     scored = None if eval_text.packed is None else y != IGNORE
-                    spread.take(rearrange(torch.cat(nats), "(b t) -> b t", t=x.shape[1]), scored)
+                    spread.take(rearrange(nats, "(b t) -> b t", t=x.shape[1]), scored)
+                batches.append((losses, spread))
     finally:
         model.train(training)
-    return losses
+    return batches
+
+
+def token_losses(
+    model: Transformer, stream: Tensor, targets: Tensor, reduction: Literal["sum", "none"]
+) -> tuple[list[Tensor], Tensor]:
+    """Return the losses of some tokens in nats, a few at a time, reduced; and those of each where they are summed."""
+    few, losses, nats = max(1, HELD // model.vocab_size), list[Tensor](), list[Tensor]()
+    for rows, target in zip(stream.split(few), targets.split(few), strict=True):
+        log_probs = F.log_softmax(model.logits(rows).float(), dim=1)
+        losses.append(F.nll_loss(log_probs, target, reduction=reduction).double())
+        if reduction == "sum":
+            nats.append(F.nll_loss(log_probs, target, reduction="none"))
+    return losses, torch.cat(nats or losses)
 
 
 def bits_per_byte(loss: float, tokens: int, size: int) -> float:

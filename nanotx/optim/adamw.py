@@ -5,7 +5,7 @@ Source: Loshchilov and Hutter 2017, https://arxiv.org/abs/1711.05101, algorithm 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -19,6 +19,8 @@ from nanotx.optim.base import Named, Optimizer
 @dataclass(frozen=True, kw_only=True)
 class AdamW(Optimizer):
     """Adam with decoupled weight decay."""
+
+    separable: ClassVar[bool] = True
 
     lr: float = 1e-3  # peak learning rate, before the factor of the schedule
     betas: tuple[float, float] = (0.9, 0.99)  # decay rates of the averages of the gradient and of its square

@@ -26,6 +26,7 @@ class Optimizer(
     """The optimizer slot. A part is built from named parameters, so that its groups can depend on the names."""
 
     part_specific = ("lr",)  # a rate that suits one optimizer is orders of magnitude off for another
+    separable: ClassVar[bool] = False  # whether a parameter's step and state, which is tensors, depend on it alone
     takes_sparse: ClassVar[bool] = False  # whether a gradient may hold some rows of a table alone
 
     lr: float = 1e-3  # before the schedule's factor
@@ -49,3 +50,7 @@ class Optimizer(
         if self.groups:
             apply_groups(optimizer, self.groups, named)
         return optimizer
+
+    def step_cost(self, name: str, parameter: nn.Parameter) -> float:
+        """Return what a step of a parameter costs, in any unit: processes that divide the steps share it evenly."""
+        return float(parameter.numel())

@@ -37,6 +37,7 @@ class Muon(Optimizer):
     """Orthogonalised updates for matrices, AdamW for the rest."""
 
     takes_sparse: ClassVar[bool] = True
+    separable: ClassVar[bool] = True
 
     lr: float = 0.02  # peak learning rate of matrices, before the factor of the schedule
     momentum: float = 0.95  # decay rate of the average gradient of a matrix
@@ -62,8 +63,7 @@ class Muon(Optimizer):
         groups: dict[str, list[tuple[str, torch.nn.Parameter]]] = {"matrices": [], "tables": [], "vectors": []}
         for name, parameter in parameters:
             if parameter.requires_grad:
-                table = any(other in name.split(".") for other in OTHERS)
-                groups["vectors" if parameter.ndim < 2 else "tables" if table else "matrices"].append((name, parameter))
+                groups[kind_of(name, parameter)].append((name, parameter))
         rates = {"matrices": self.lr, "tables": self.adamw_lr, "vectors": self.adamw_lr}
         decays = {"matrices": self.weight_decay, "tables": self.weight_decay, "vectors": 0.0}
         return MuonOptimizer(
@@ -74,6 +74,19 @@ class Muon(Optimizer):
             ],
             self,
         )
+
+    def step_cost(self, name: str, parameter: torch.nn.Parameter) -> float:
+        size = float(parameter.numel())
+        if kind_of(name, parameter) != "matrices":
+            return size
+        return size * (1 + 4 * self.iterations * min(parameter.shape[-2:]))
+
+
+def kind_of(name: str, parameter: torch.nn.Parameter) -> str:
+    """Return the group of a parameter."""
+    if parameter.ndim < 2:
+        return "vectors"
+    return "tables" if any(other in name.split(".") for other in OTHERS) else "matrices"
 
 
 class MuonOptimizer(LightAdamW):

@@ -6,7 +6,7 @@ the tokenizer, and the trainer's state; so all ranks begin with the same bits, a
 
 import json
 import tomllib
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -15,13 +15,15 @@ from torch import Tensor
 from nanotx.config.schema import from_table
 from nanotx.config.toml import write_toml
 from nanotx.distributed import Group, Ranks
-from nanotx.errors import ConfigError, RankLost
+from nanotx.errors import RankLost
+from nanotx.evaluation.loss import EvalText
 from nanotx.hardware.device import choose_machine, make_deterministic
 from nanotx.hardware.memory import keep_freed_memory
 from nanotx.recipe import Recipe
-from nanotx.runs.resume import load_state
+from nanotx.runs.resume import copy_in, load_state
 from nanotx.runs.trainer_state import strict
 from nanotx.tokenizers.loading import codec_of_json
+from nanotx.training.callbacks.evaluation import shared_scores
 from nanotx.training.dataset import Dataset, check_same_corpus, load_dataset
 from nanotx.training.signals import Stop
 from nanotx.training.trainer import Progress, Trainer
@@ -43,7 +45,8 @@ def lead(ranks: Ranks, trainer: Trainer, texts: Dataset, stop: Stop) -> None:
         return
     ranks.requests, ranks.reduce = stop, trainer.recipe.reduce
     tensors, table = trainer.optimizer_state()
-    kinds = {"weights": trainer.weights(), "optimizer": tensors, "buffers": trainer.buffers.saved()}
+    averages = trainer.eval_weights() if trainer.ema else {}
+    kinds = {"weights": trainer.weights(), "optimizer": tensors, "buffers": trainer.buffers.saved(), "ema": averages}
     message = {
         "recipe": write_toml(trainer.recipe),
         "tokenizer": texts.codec.to_json(),
@@ -60,7 +63,7 @@ def lead(ranks: Ranks, trainer: Trainer, texts: Dataset, stop: Stop) -> None:
     }
     ranks.order("start")
     ranks.send(json.dumps(message).encode(), [tensor for named in kinds.values() for tensor in named.values()])
-    trainer.ranks = ranks
+    trainer.join(ranks)
 
 
 def follow(ranks: Group, stop: Stop) -> int:
@@ -78,6 +81,10 @@ def follow(ranks: Group, stop: Stop) -> int:
             if order == "start":
                 if ranks.receive(follower.prepare):
                     follower.begin()
+            elif order == "evaluate":
+                follower.evaluate()
+            elif order == "state":
+                ranks.send_state()
             else:
                 follower.step()
     except RankLost as lost:
@@ -87,17 +94,13 @@ def follow(ranks: Group, stop: Stop) -> int:
     return 0
 
 
-def without_average(recipe: Recipe) -> Recipe:
-    """Return a recipe without an average of the weights, which only rank 0 evaluates."""
-    return replace(recipe, train=replace(recipe.train, ema_decay=0.0))
-
-
 class Follower:
     """A rank besides rank 0."""
 
     def __init__(self, ranks: Group) -> None:
         self.ranks = ranks
         self.trainer: Trainer | None = None
+        self.eval_texts: dict[str, EvalText] = {}
         self.message: dict[str, Any] = {}
         self.tensors: list[Tensor] = []
 
@@ -118,8 +121,8 @@ class Follower:
         check_same_corpus("corpus", message["corpus"], texts.sha256, "copy that of rank 0 to this machine")
         keep_freed_memory()
         model = recipe.model.build(texts.codec.vocab_size, recipe.seeds.weights)
-        self.trainer = Trainer(without_average(recipe), model, texts.windows, machine)
-        self.trainer.detect = message["detect"]
+        self.trainer = Trainer(recipe, model, texts.windows, machine)
+        self.trainer.detect, self.eval_texts = message["detect"], texts.eval_texts
         self.tensors = [torch.empty(shape, dtype=getattr(torch, dtype)) for _, _, dtype, shape in message["tensors"]]
         return self.tensors
 
@@ -127,25 +130,41 @@ class Follower:
         """Load the state that rank 0 has sent."""
         assert self.trainer is not None
         try:
-            named: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}, "buffers": {}}
+            named: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}, "buffers": {}, "ema": {}}
             for (kind, name, _, _), tensor in zip(self.message["tensors"], self.tensors, strict=True):
                 named[kind][name] = tensor
             load_state(self.trainer, named["weights"], named["optimizer"], self.message["optimizer"])
             self.trainer.buffers.load(named["buffers"])
+            if self.trainer.ema:
+                copy_in(self.trainer.ema.averages, self.trainer.model, named["ema"])
             if self.trainer.scaler.is_enabled():
                 self.trainer.scaler.load_state_dict(self.message["scaler"])
             self.trainer.progress = Progress(**self.message["progress"])
-            self.trainer.ranks = self.ranks
+            self.trainer.join(self.ranks)
         except Exception as error:
             self.ranks.failure = error
 
     def step(self) -> None:
-        """Take a step; an error that the others have not heard of is kept for the next one."""
+        """Take a step; an error that the others have not heard of is told when they meet, now or in the next step."""
+        met = self.ranks.number
         try:
-            if self.ranks.failure is not None or self.trainer is None:
-                self.ranks.meet(self.ranks.failure or ConfigError("it has no state to begin with."))
-            else:
+            if self.ranks.failure is None and self.trainer is not None:
                 self.trainer.train_step()
+        except RankLost:
+            raise
+        except Exception as error:
+            if not self.ranks.agreed:
+                self.ranks.failure = error
+        if self.ranks.number == met:  # the others wait for this rank's part of the sum
+            self.ranks.fail([] if self.trainer is None else [*self.trainer.model.parameters()])
+
+    def evaluate(self) -> None:
+        """Take part in an evaluation; an error that the others have not heard of is told when they meet next."""
+        assert self.trainer is not None
+        try:
+            if self.ranks.failure is not None:
+                self.ranks.gather(list)  # all hear of it
+            shared_scores(self.trainer, self.eval_texts)
         except RankLost:
             raise
         except Exception as error:

@@ -1,8 +1,8 @@
 """The promises of a run, tested on the machine at hand: `nanotx selftest`.
 
-A module per kind of case: `saves` (the disk fails at each operation), `kills`, `faults` (signals, terminals, clocks)
-and `damage` (files changed afterwards). A case does harm to a tiny run in an empty folder, resumes it, and compares
-every bit with the run that nothing disturbed.
+A module per kind of case: `saves` (the disk fails at each operation), `kills`, `ranks` (one of two processes is killed
+or delayed), `faults` (signals, terminals, clocks) and `damage` (files changed afterwards). A case does harm to a tiny
+run in an empty folder, resumes it, and compares every bit with the run that nothing disturbed.
 """
 
 from collections.abc import Callable

@@ -157,7 +157,7 @@ class TrainingRun:
                 if self.stopping:
                     break
         except (MemoryFull, RankLost):
-            if self.trainer.consistent:  # no weight was moved
+            if self.trainer.consistent and self.trainer.ranks.has_whole_state:  # no weight was moved
                 self.save()
             raise
         if self.stopping:
@@ -199,7 +199,7 @@ class TrainingRun:
                 if self.stopping:
                     self._interrupted = True
                     return
-            except (EndAtOnce, KeyboardInterrupt, GeneratorExit):
+            except (EndAtOnce, KeyboardInterrupt, GeneratorExit, RankLost):
                 raise
             except BaseException as error:  # a library written in Rust panics with a class that is no Exception
                 self.warn(f"step {self.step}: the {name} failed: {failure(error)} Training continues without it.")

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nanotx.data.batches import Windows
-from nanotx.distributed import tree_sum
+from nanotx.distributed import divide, tree_sum
 from nanotx.errors import ConfigError
 from nanotx.hardware.device import Machine
 from nanotx.nn.transformer import Transformer
@@ -59,6 +59,7 @@ class StepPlan:
     gradient_bytes: int  # of one set of gradients
     weight_bytes: int
     state_bytes: dict[str, int]  # the optimizer's state of each parameter, by name
+    step_costs: dict[str, float]  # of an optimizer's step of each parameter, in any unit
     unit_bytes: list[int]  # the weights of each block
     rest_bytes: int  # the weights outside of blocks
     windows: int  # of the micro-batch that was planned
@@ -105,10 +106,10 @@ class StepPlan:
         )
 
     def most_owned(self, ranks: int) -> int:
-        """Return the state of the rank that owns most, where each parameter goes to the rank that owns least."""
+        """Return the state of the rank that owns most, where the optimizer's steps are divided evenly."""
         owned = [0] * ranks
-        for size in sorted(self.state_bytes.values(), reverse=True):
-            owned[owned.index(min(owned))] += size
+        for name, owner in zip(self.step_costs, divide(list(self.step_costs.values()), ranks), strict=True):
+            owned[owner] += self.state_bytes[name]
         return max(owned)
 
     def most_windows(self, wrapper: str, ranks: int, memory: float, micro_batches: int) -> int:
@@ -151,6 +152,7 @@ def plan_step(recipe: Recipe, vocab_size: int, windows: int, dtype: torch.dtype 
         gradient_bytes=bytes_of(named.values()),
         weight_bytes=weights,
         state_bytes=state,
+        step_costs={name: recipe.optimizer.step_cost(name, param) for name, param in named.items()},
         unit_bytes=blocks,
         rest_bytes=max(0, weights - sum(blocks)),
         windows=windows,

@@ -20,8 +20,8 @@ from nanotx.config.plugin_errors import describe_part
 from nanotx.config.schema import divisors
 from nanotx.data.batches import Windows, step_seed
 from nanotx.data.documents import PackedWindows
-from nanotx.distributed import Alone, Ranks, Sum, tree_sum
-from nanotx.errors import ConfigError, Diverged, MemoryFull, RunError, is_memory_full
+from nanotx.distributed import Alone, Ranks, Sum
+from nanotx.errors import ConfigError, Diverged, MemoryFull, RankLost, RunError, is_memory_full
 from nanotx.hardware.device import Machine
 from nanotx.nn.buffers import Buffers
 from nanotx.nn.canonical import to_canonical
@@ -278,9 +278,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         try:
-            self.scaler.step(self.optimizer)
+            self.ranks.update(lambda: self.scaler.step(self.optimizer))
         except Exception as error:  # of any optimizer, which may be the user's own
-            if not self.restored_from or is_memory_full(error):
+            if not self.restored_from or is_memory_full(error) or isinstance(error, RankLost):
                 raise
             raise RunError(
                 f"{self.restored_from}: the optimizer cannot step with what is saved there: {error!r}."
@@ -318,7 +318,7 @@ class Trainer:
                 self.scaler.scale(total / parts).backward()
             return Sum(taken(params), {name: loss / parts for name, loss in losses.items()})
 
-        total = self.ranks.sum(lambda: tree_sum(self.ranks.share(parts), micro_batch, Sum.add), params)
+        total = self.ranks.sum(micro_batch, parts, params)
         for param, gradient in zip(params, total.gradients, strict=True):
             param.grad = gradient
         return total.losses
@@ -392,7 +392,16 @@ class Trainer:
         Raises:
             ConfigError: some of it cannot be saved; names the parameter and the key.
         """
-        return self.state_codec.save()
+        with self.ranks.whole_state():
+            return self.state_codec.save()
+
+    def join(self, ranks: Ranks) -> None:
+        """Train together with other processes, which are in the same state."""
+        parameters = {id(param): param for group in self.optimizer.param_groups for param in group["params"]}
+        named = {name: param for name, param in self.model.named_parameters() if id(param) in parameters}
+        costs = {param: self.recipe.optimizer.step_cost(name, param) for name, param in named.items()}
+        ranks.divide(self.optimizer, costs)
+        self.ranks = ranks
 
 
 def taken(params: Iterable[nn.Parameter]) -> list[Tensor | None]:

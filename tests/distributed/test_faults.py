@@ -21,7 +21,7 @@ from nanotx.training.trainer import Trainer
 def steps_until_error(ranks, at_step=lambda rank, step: None, recipe=DENSE):
     """Take steps until one fails; return the step, and the message that this rank has then."""
     made = trainer(recipe)
-    made.ranks = ranks
+    made.join(ranks)
     compute, step = made.forward_loss, 0
 
     def forward_loss(x, y, documents=None, count=None):

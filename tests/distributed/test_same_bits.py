@@ -57,7 +57,8 @@ def trained(recipe, steps, ranks=None):
     """The rows of some steps, and the digest of all weights and optimizer state after them."""
     made, rows = trainer(recipe), []
     if ranks is not None:
-        made.ranks, ranks.reduce = ranks, recipe.reduce
+        ranks.reduce, ranks.dense = recipe.reduce, []
+        made.join(ranks)
     for _ in range(steps):
         if ranks is not None and ranks.rank:
             ranks.next_order()
@@ -89,7 +90,7 @@ def test_ranks_train_the_weights_of_one_over_twenty_steps(tmp_path, size):
     assert shared(tmp_path, size, cases, 20) == [trained(case, 20) for case in cases]
 
 
-TRAINER, RANKS = "nanotx.training.trainer:Trainer", "nanotx.distributed.ranks"
+TRAINER, RANKS, BUCKETS = "nanotx.training.trainer:Trainer", "nanotx.distributed.ranks", "nanotx.distributed.buckets"
 ERRORS = {
     "ranks see the same data": (
         "nanotx.data.batches:Windows.batch",
@@ -108,20 +109,26 @@ ERRORS = {
         "total / len(self.ranks.share(parts))",
     ),
     "the loss is of one rank": (
-        f"{RANKS}:Group.sum",
-        "dict(zip(total.losses, summed.unbind(), strict=True))",
+        f"{RANKS}:Group.reduced",
+        "dict(zip(total.losses, losses.vector.unbind(), strict=True))",
         "total.losses",
     ),
     "each rank clips what it has": (
-        f"{RANKS}:Group.add_exactly",
-        "received = torch.empty_like(sent)",
-        "received = torch.empty_like(sent); sent *= 0.5",
+        f"{BUCKETS}:PairwiseSum.exchange",
+        "self.received = torch.empty_like(self.vector)",
+        "self.vector *= 0.5; self.received = torch.empty_like(self.vector)",
     ),
     "a rank adds its partner in the first round alone": (
-        f"{RANKS}:Group.add_exactly",
-        "partner = self.rank ^ (1 << level)",
+        f"{BUCKETS}:PairwiseSum.exchange",
+        "partner = self.rank ^ self.distance",
         "partner = self.rank ^ 1",
     ),
+    "a gradient is sent before the micro-batches before it are added": (
+        f"{RANKS}:Group.compute",
+        "own.add_(gradient)",
+        "gradient",
+    ),
+    "a rank that has no gradient sends zeros": (f"{BUCKETS}:Buckets.send_next", "NOTHING", "0.0"),
     "rows of tables are those of one rank": (
         f"{RANKS}:Group.gather_rows",
         "end = int(counts[rank])",
@@ -155,3 +162,26 @@ def test_sum_of_fast_ranks_is_near_that_of_one(tmp_path):
     for row, alone in zip(rows, trained(ALL, 2)[0], strict=True):
         assert row["loss"] == pytest.approx(alone["loss"], rel=1e-5)
         assert row["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-4)
+
+
+ANOTHER_ORDER = (
+    "nanotx.distributed.tree:middle_of",
+    "len(numbers) // 2 if len(numbers) % 2 == 0 else len(numbers) - 1",
+    "len(numbers) - 1",
+)
+"""Micro-batches are added from left to right."""
+
+
+def distance(rows, others):
+    return max(abs(row["loss"] - other["loss"]) for row, other in zip(rows, others, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["dense", "moe"])
+def test_losses_of_fast_ranks_are_no_further_apart_than_another_order_of_one_process(tmp_path, case):
+    recipe = CASES[case]
+    alone = trained(recipe, 20)[0]
+    with mutated(*ANOTHER_ORDER):
+        other = distance(trained(recipe, 20)[0], alone)
+    ((rows, _),) = shared(tmp_path, 4, [replace(recipe, reduce="fast")], 20)
+    assert 0 < distance(rows, alone) < 4 * other < 1e-4

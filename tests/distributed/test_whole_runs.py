@@ -57,6 +57,15 @@ def test_run_of_two_ranks_has_the_checkpoints_of_one(tmp_path):
     assert contents(shared, 4) == contents(alone, 4)
 
 
+def test_run_that_divides_its_state_has_the_checkpoints_of_one_and_is_resumed_without(tmp_path):
+    alone, shared, more = tmp_path / "alone", tmp_path / "shared", {"optimizer": "muon", "train_ema_decay": 0.9}
+    assert run(["train", "macbook", *flags(alone, train_steps=4, **more)]) == 0
+    words = ["train", "macbook", *flags(shared, train_steps=3, **more), "--parallel", "owner"]
+    assert train_together(tmp_path / "out", 2, words) == [0, 0], printed(tmp_path / "out", 2)
+    assert run(["resume", str(shared), "--train.steps", "4"]) == 0
+    assert contents(shared, 4) == contents(alone, 4)
+
+
 def test_rank_that_was_started_otherwise_is_refused_with_the_difference(tmp_path):
     words = ["train", "macbook", *flags(tmp_path / "run")]
     codes = train_together(tmp_path / "out", 2, words, {1: ["--optimizer.lr", "0.5"]})

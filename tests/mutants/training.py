@@ -117,9 +117,9 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     ),
     "the last micro-batch is left out": (
         "plain",
-        f"{TRAINER}.backward",
-        "tree_sum(self.ranks.share(parts),",
-        "tree_sum(self.ranks.share(parts)[:-1],",
+        "nanotx.distributed.ranks:Alone.sum",
+        "tree_sum(range(count),",
+        "tree_sum(range(count)[:-1],",
     ),
     "the gradient is not divided by the number of micro-batches": (
         "plain",
@@ -321,7 +321,7 @@ RUN: dict[str, tuple[str, str, str, str]] = {
         'scores.get("train"), scores["val"]',
         'scores.get("val"), scores["train"]',
     ),
-    "dropout is on while a text is scored": ("losses", f"{EVALUATE}:cross_entropies", "model.eval()", "model.train()"),
+    "dropout is on while a text is scored": ("losses", f"{EVALUATE}:batch_losses", "model.eval()", "model.train()"),
     "the last tokens of a text are not scored": (
         "losses",
         f"{EVALUATE}:EvalText.batches",

@@ -62,6 +62,7 @@ MADE = StepPlan(
     gradient_bytes=4 * GB,
     weight_bytes=4 * GB,
     state_bytes={"a": 3 * GB, "b": 3 * GB, "c": 2 * GB},
+    step_costs={"a": 3.0, "b": 3.0, "c": 2.0},
     unit_bytes=[GB, GB, GB],
     rest_bytes=GB,
     windows=4,

@@ -17,7 +17,7 @@ from nanotx.config.flags import option, parse
 from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError, did_you_mean
 from nanotx.hardware.device import choose_machine
-from nanotx.selftest import Broken, Case, damage, faults, kills, saves
+from nanotx.selftest import Broken, Case, damage, faults, kills, ranks, saves
 
 USAGE = ""
 GROUP = "Check nanotx"
@@ -40,23 +40,25 @@ class Flags:
     quick: bool = False  # run a few cases of every kind, which takes about a minute
     only: str = option(
         "KIND,..."
-    )  # kinds of cases to run: save, kill, fault, damage, separated by commas; without it, all
+    )  # kinds of cases to run: save, kill, ranks, fault, damage, separated by commas; without it, all
     case: str = ""  # run only cases whose name contains this
     device: Literal["cpu", "cuda", "mps"] = "cpu"  # device of the runs that are killed
     seed: int = 0  # seed of kills, faults and damage
     kills: int = 50  # number of runs to kill
+    rank_kills: int = 20  # number of runs of two processes of which one is killed
     saves: int = 0  # number of disk failures to try; 0 for all there are
     keep: str = option("DIR")  # keep the folders of failing cases here
     json: str = option("FILE")  # write the outcomes to this file
 
     def __post_init__(self) -> None:
-        check_min(self, 0, "seed", "kills", "saves")
+        check_min(self, 0, "seed", "kills", "rank_kills", "saves")
 
 
-QUICK: dict[str, Any] = {"kills": 5, "saves": 12}
+QUICK: dict[str, Any] = {"kills": 5, "rank_kills": 2, "saves": 12}
 KINDS: dict[str, Callable[[Flags], list[Case]]] = {
     "save": lambda flags: saves.cases(flags.seed, flags.saves or None),
     "kill": lambda flags: kills.cases(flags.seed, flags.kills, flags.device),
+    "ranks": lambda flags: ranks.cases(flags.seed, flags.rank_kills),
     "fault": lambda flags: faults.cases(flags.seed),
     "damage": lambda flags: damage.cases(flags.seed),
 }

@@ -1,13 +1,14 @@
 """Evaluations and samples of a run that trains, with the weights that are to be judged."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from nanotx.evaluation.loss import EvalText, Score, evaluate
 from nanotx.generation import Generation, Sampling
 from nanotx.training.callbacks.base import Callback
 from nanotx.training.loop import TrainingRun
-from nanotx.training.trainer import Row
+from nanotx.training.trainer import Row, Trainer
 
 
 @dataclass(kw_only=True)
@@ -21,13 +22,30 @@ class Evaluation(Callback):
             run.attempt("evaluation", lambda: evaluation(run, self.scores(run)))
 
     def scores(self, run: TrainingRun) -> dict[str, Score]:
-        """Return the scores of the texts."""
-        trainer = run.trainer
-        with trainer.use_eval_weights():
-            return {
-                name: evaluate(run.model, eval_text, trainer.machine, on_batch=run.check)
-                for name, eval_text in self.eval_texts.items()
-            }
+        """Return the scores of the texts, which processes that train together share."""
+        return shared_scores(run.trainer, self.eval_texts, run.check)
+
+
+def shared_scores(
+    trainer: Trainer, eval_texts: Mapping[str, EvalText], check: Callable[[], None] = lambda: None
+) -> dict[str, Score]:
+    """Return the scores of some texts; on another rank than 0, after rank 0's order, take part in computing them.
+
+    Where a model has buffers, each rank's may be of the rows that it saw, and rank 0 evaluates alone.
+
+    Args:
+        trainer: of this rank.
+        eval_texts: the same on all ranks.
+        check: called between two batches; may raise to stop.
+    """
+    ranks = None if trainer.buffers.names else trainer.ranks
+    if ranks is not None:
+        ranks.order("evaluate")
+    with trainer.use_eval_weights():
+        return {
+            name: evaluate(trainer.model, eval_texts[name], trainer.machine, on_batch=check, sharing=ranks)
+            for name in sorted(eval_texts)
+        }
 
 
 def evaluation(run: TrainingRun, scores: dict[str, Score]) -> Row:
