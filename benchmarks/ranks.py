@@ -26,6 +26,7 @@ from harness.recipes import read_recipe, trainer_of
 from harness.report import Flags, known_names, open_output, write_json
 from harness.tables import number, open_console, print_table, word
 from harness.timing import iqr, seconds, turn_order
+from torch.distributed import FileStore, PrefixStore  # type: ignore[attr-defined]
 
 from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse
@@ -107,11 +108,11 @@ def trainer_for(recipe: str, ranks: int, machine: Machine) -> Trainer:
 
 def train(rank: int, flags: RanksFlags, names: tuple[str, ...], machine: Machine, folder: Path) -> None:
     """Train each contender's trainer in turns, as one of the ranks; rank 0 writes what it measures."""
-    store = dist.FileStore(str(folder / "store"), flags.ranks)
-    dist.init_process_group("gloo", store=dist.PrefixStore("g", store), rank=rank, world_size=flags.ranks)
+    store = FileStore(str(folder / "store"), flags.ranks)
+    dist.init_process_group("gloo", store=PrefixStore("g", store), rank=rank, world_size=flags.ranks)
     trainers, losses = dict[str, Trainer](), dict[str, list[float]]()
     for name in names:
-        group = Group(rank, flags.ranks, dist.PrefixStore(name, store), PATIENCE)
+        group = Group(rank, flags.ranks, PrefixStore(name, store), PATIENCE)
         group.reduce = "fast" if name == "fast" else "exact"
         group.parallel = "owner" if name == "exact_owner" else "replicas"
         trainers[name] = trainer_for(flags.recipe, flags.ranks, machine)

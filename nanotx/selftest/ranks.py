@@ -9,6 +9,7 @@ import socket
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nanotx.selftest import Broken, Case, Finding
 from nanotx.selftest.child import Child, Disturbance, Ended
@@ -126,9 +127,9 @@ def sleep_in_step(step: int, seconds: float) -> None:
 
     take = Trainer.train_step
 
-    def late(trainer: Trainer, keep_gradients: bool = False) -> dict[str, object]:
+    def late(trainer: Trainer, keep_gradients: bool = False) -> dict[str, Any]:
         if trainer.progress.step == step:
             time.sleep(seconds)
         return take(trainer, keep_gradients)
 
-    Trainer.train_step = late  # type: ignore[method-assign]
+    Trainer.train_step = late  # type: ignore[assignment, method-assign]

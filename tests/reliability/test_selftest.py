@@ -6,7 +6,7 @@ import pytest
 
 from nanotx.cli.commands import selftest
 from nanotx.runs import checkpoint
-from nanotx.selftest import Broken, damage, faults, kills, saves, tiny_runs
+from nanotx.selftest import Broken, damage, faults, kills, ranks, saves, tiny_runs
 
 NAMES = [case.name for case in faults.cases(0)]
 
@@ -19,6 +19,12 @@ def run_case(case, folder):
 @pytest.mark.parametrize("number", range(5))
 def test_run_that_is_killed_at_any_moment_resumes_to_the_same_bits(tmp_path, number):
     run_case(kills.cases(1, 5)[number], tmp_path / "case")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ranks.cases(0, 20), ids=lambda case: case.name)
+def test_rank_that_is_killed_or_delayed_at_any_moment_changes_no_bit(tmp_path, case):
+    run_case(case, tmp_path / "case")
 
 
 def test_disk_that_fails_anywhere_loses_nothing_that_was_saved(tmp_path):
