@@ -30,7 +30,7 @@ BASELINE = "baseline"
 CHECKPOINTS = 4
 """Checkpoints of a run at most, after that of the first step: a kill can cost the steps between two of them."""
 
-APART = 200_000
+APART = 400_000
 """Tokens between two checkpoints at least: one costs what some 1,000 tokens of training cost, at any width."""
 
 
