@@ -45,12 +45,12 @@ def measure(arms: Sequence[Arm], corpus: Corpus, rounds: int) -> list[Facts]:
         machine = choose_machine(recipe.device, recipe.dtype, recipe.threads)
         known = zip(recipes, datasets, strict=False)
         same = [data for other, data in known if reads_alike(other, recipe)]
-        data = same[0] if same else load_dataset(recipe)
-        datasets.append(data)
         try:
+            data = same[0] if same else load_dataset(recipe)
             model = recipe.model.build(data.codec.vocab_size, recipe.seed)
         except NanotxError as error:
             raise (type(error)(f"--change {arm.name!r}: {error}") if arm.name != BASELINE else error) from None
+        datasets.append(data)
         exact = data.eval_texts["val"].size > 0
         facts.append(
             Facts(

@@ -21,7 +21,7 @@ from nanotx.experiments.costs import measure, steps_to_baseline
 from nanotx.experiments.plan import Arm, Facts, changed_parts, digest, equal_steps, prepared, training_corpus
 from nanotx.experiments.runner import Job, Result, finished, run_jobs
 from nanotx.experiments.statistics import ALPHA, SMALLEST, Verdict, judge
-from nanotx.experiments.tokens import token_warnings
+from nanotx.experiments.tokens import check_exact, token_warnings
 from nanotx.experiments.tries import BEYOND, SEEDS, Choice, Multiples, Tried, choose, multiple_of, tries_of
 from nanotx.files import read_regular, write_atomic
 from nanotx.hardware.device import choose_machine
@@ -181,6 +181,7 @@ class Experiment:
             if self.design.rounds:
                 self.say("timing the arms alone")
             facts = measure(self.design.arms, self.corpus, self.design.rounds)
+            check_exact(self.design.arms, facts)
             steps = equal_steps(self.design.arms, facts, self.design.equal)
             of_tokens = token_warnings(self.design.arms, facts, self.design.equal)
             facts = [

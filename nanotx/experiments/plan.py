@@ -325,7 +325,7 @@ def check_bytes(arms: Sequence[Arm], facts: Sequence[Facts]) -> None:
     if unknown:
         raise ConfigError(
             f"--equal bytes: {unknown[0].name}: {unknown[0].recipe.tokenizer.part} does not give the text back, so the "
-            "bytes that it reads are not known; use a tokenizer that does, such as byte or bpe, or --equal flops."
+            "bytes that it reads are not known; try --equal tokens or flops."
         )
 
 

@@ -191,7 +191,7 @@ def remarks(outcome: Outcome) -> list[str]:
     if gain := gain_of(outcome):
         size = len(outcome.losses[names[0]])
         saved = (
-            f"{size} seeds do the work of {gain * size:.0f}."
+            f"{size} seeds do the work of {gain * size:,.0f}."
             if gain >= 1
             else "here pairs cost seeds: what a seed does to one arm, it does not do to the other."
         )

@@ -3,9 +3,11 @@
 Bits per byte are fair to any tokenizer; a budget of steps or tokens, and a file that knows the held-out piece, are not.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nanotx.errors import ConfigError
 from nanotx.experiments.plan import Arm, Facts
 from nanotx.recipe import Budget
 from nanotx.tokenizers.saved import Saved
@@ -35,6 +37,16 @@ def reading(arm: Arm, facts: Facts, steps: int) -> Reading:
 def share_tokenizer(arms: Sequence[Arm]) -> bool:
     """Return whether all arms have one tokenizer."""
     return all(arm.recipe.tokenizer == arms[0].recipe.tokenizer for arm in arms)
+
+
+def check_exact(arms: Sequence[Arm], facts: Sequence[Facts]) -> None:
+    """Raise ConfigError where arms with different tokenizers would have no common unit."""
+    lossy = [arm for arm, fact in zip(arms, facts, strict=True) if math.isnan(fact.bytes_per_token)]
+    if lossy and not share_tokenizer(arms):
+        raise ConfigError(
+            f"{lossy[0].name}: {lossy[0].recipe.tokenizer.part} does not give the held-out text back, so there are no "
+            "bits per byte, in which alone different tokenizers compare; use one that does, such as byte."
+        )
 
 
 def token_warnings(arms: Sequence[Arm], facts: Sequence[Facts], equal: Budget) -> list[tuple[str, ...]]:

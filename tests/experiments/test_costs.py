@@ -5,7 +5,7 @@ import torch
 from test_experiment import BASE
 
 from nanotx.data.corpus.file import File
-from nanotx.errors import ConfigError
+from nanotx.errors import ConfigError, TokenizerError
 from nanotx.experiments.allocated import most_allocated
 from nanotx.experiments.costs import measure, step_memory, tensors_of
 from nanotx.experiments.plan import make_arms, prepared
@@ -72,3 +72,6 @@ def test_warnings_of_the_texts_are_those_of_nanotx_train(tmp_path):
 def test_arm_that_cannot_be_built_is_named():
     with pytest.raises(ConfigError, match=r"--change 'attention.heads=5': sdpa: heads=5 do not divide dim=16"):
         measure(make_arms(BASE, ["attention.heads=5"]), BASE.corpus, 0)
+    large = 'tokenizer={part="bpe", vocab_size=99999}'
+    with pytest.raises(TokenizerError, match=rf"--change '{large}': bpe: vocab_size=99999 cannot be reached"):
+        measure(make_arms(BASE, [large]), BASE.corpus, 0)

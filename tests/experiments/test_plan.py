@@ -201,7 +201,9 @@ def test_equal_seconds_need_the_timing():
         equal_steps(arms_of(60), [FACTS, replace(FACTS, seconds_per_step=None)], "seconds")
 
 
-@pytest.mark.parametrize(("steps", "batch", "every"), [(600, 12, 521), (500, 12, 0), (2000, 12, 521), (3000, 12, 750), (100, 3200, 25)])
+@pytest.mark.parametrize(
+    ("steps", "batch", "every"), [(600, 12, 521), (500, 12, 0), (2000, 12, 521), (3000, 12, 750), (100, 3200, 25)]
+)
 def test_prepared_run_has_few_checkpoints_and_enough_tokens_between_them(steps, batch, every):
     recipe = replace(base, model=replace(base.model, context=64), train=replace(base.train, batch_size=batch))
     assert prepared(recipe, File(path="x"), steps, 77).train.checkpoint_every == every

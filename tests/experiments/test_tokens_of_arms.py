@@ -6,13 +6,14 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from nanotx.data.corpus.file import File
 from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.errors import ConfigError
 from nanotx.experiments import report
 from nanotx.experiments.experiment import Design, Experiment, Outcome, recorded, strict
 from nanotx.experiments.plan import Arm, Facts, equal_steps, make_arms
 from nanotx.experiments.statistics import judge
-from nanotx.experiments.tokens import reading, token_warnings
+from nanotx.experiments.tokens import check_exact, reading, token_warnings
 from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe, Train
 from nanotx.tokenizers.byte import Byte
@@ -86,13 +87,23 @@ def test_page_of_one_tokenizer_has_no_such_table():
     assert "bytes of" not in page
 
 
-def test_bytes_that_are_not_known_are_shown_as_such_and_no_budget():
-    unknown = "tokenizer=word; tokenizer.vocab_size=40; tokenizer.unknown=true"
-    with pytest.raises(ConfigError, match=r"--equal bytes: tokenizer=word;.*: word does not give the text back.*flops"):
-        equal_steps(arms(unknown), [CHARACTERS, LOST], "bytes")
-    assert equal_steps(arms(unknown), [CHARACTERS, LOST], "flops") == [60, 60]
-    page = report.page(outcome(unknown, facts=[CHARACTERS, LOST], steps=[60, 60], equal="flops"))
-    assert ["-", "-", "-", "-", "9.6e+04"] in [line.split() for line in page.splitlines()]
+def test_bytes_that_are_not_known_are_no_budget():
+    smaller = arms("model.layers=1")
+    with pytest.raises(
+        ConfigError, match=r"--equal bytes: baseline: char does not give the text back.* --equal tokens"
+    ):
+        equal_steps(smaller, [LOST, LOST], "bytes")
+    assert equal_steps(smaller, [LOST, LOST], "tokens") == [60, 60]
+
+
+def test_tokenizer_that_loses_text_is_compared_with_no_other_and_that_is_said_before_anything_is_trained(tmp_path):
+    (tmp_path / "text.txt").write_text("cafe\u0301 au lait, " * 200, encoding="utf-8")
+    base = replace(BASE, corpus=File(path=str(tmp_path / "text.txt")), tokenizer=Byte())
+    nfc = 'tokenizer={part="bpe", vocab_size=257, nfc=true}'
+    design = Design(name="tiny", arms=tuple(make_arms(base, [nfc])), seeds=(5,), looks=(1,), equal="flops", rounds=0)
+    with pytest.raises(ConfigError, match=r"nfc=true}: bpe does not give the held-out text back, so there are no bits"):
+        Experiment(design, tmp_path / "x").measured()
+    check_exact(arms("model.layers=1"), [LOST, LOST])  # one tokenizer: nats compare
 
 
 def test_facts_of_tokens_that_lose_text_come_back_from_the_record():

@@ -45,6 +45,7 @@ class Flags:
         nanotx compare macbook --change 'attention={part="mine", window=9}' --load mine.py --seeds 8
         nanotx compare macbook --change 'optimizer=adamw; optimizer.lr=2e-3' --until verdict
         nanotx compare macbook --change ffn=swiglu --tries optimizer.lr=4
+        nanotx compare shakespeare_char --equal bytes --change 'tokenizer={part="bpe", vocab_size=512}'
         nanotx compare runs/macbook-1 runs/macbook-2 runs/relu2-1 runs/relu2-2
     """
 

@@ -103,10 +103,10 @@ def run(argv: list[str]) -> int:
     mine, others = split_flags(argv, own)
     flags = parse(Flags, [*positional_args(argv)[:1], *mine], PROG)
     check_outputs(json=flags.json)
-    seconds = 0.0 if flags.tries else read_time(flags.budget)
     for file in flags.load:
         load_file(file)
     base, name = read_base(PROG, [*positional_args(argv), *others], own)
+    seconds = 0.0 if flags.tries else read_time(flags.budget)
     target = Path(flags.write or f"{name}_tuned.toml")
     if target.exists():
         raise ConfigError(f"--write {target}: exists already; name another file.")
