@@ -63,7 +63,8 @@ def write_html(request: Request) -> list[str]:
 def write_huggingface(request: Request) -> list[str]:
     """Write the folder, and return what was proven of it."""
     exported = export_huggingface(request.run, request.path, request.overwrite, request.remote_code)
-    return [exported.class_name, f"proven with {exported.proof}"]
+    lines = [exported.class_name, f"proven with {', '.join(filter(None, map(str, (exported.proof, exported.chat))))}"]
+    return [*lines, f"its chat template is left out: {exported.chat.fault}"] if exported.chat.fault else lines
 
 
 def write_adapter(request: Request) -> list[str]:

@@ -15,6 +15,7 @@ Three things keep training and chatting alike, and the user out of the model's s
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotx.data.conversations import ASSISTANT, Message
+from nanotx.data.conversations import ASSISTANT, USER, Message
 from nanotx.errors import ConfigError, TextError
 from nanotx.tokenizers.base import LONGEST_TEMPLATE, UNKNOWN, Codec, Ids
 from nanotx.tokenizers.special_tokens import segments
@@ -69,7 +70,8 @@ class ChatTemplate:
 
         Args:
             messages: the conversation.
-            generation_prompt: end where the assistant's next answer begins.
+            generation_prompt: end where the assistant's next answer begins. The template may then ask for earlier
+                answers in other words than it writes before them, as those that leave out what a model thought.
 
         Raises:
             ConfigError: the template fails, reaches for Python, or does not write a conversation's beginning as it
@@ -78,7 +80,7 @@ class ChatTemplate:
         """
         broken, mark = self.broken(messages)
         text = self.render(broken, generation_prompt)
-        begins = [self.before_answer(broken, number, text) for number, _ in answers_of(messages)]
+        begins = self.answer_begins(broken, text, is_taught=not generation_prompt)
         edges, ids, learned, answers, inside = [*begins, len(text)], list[Ids](), list[NDArray[np.bool_]](), [], False
         self.add(text[: edges[0]], mark, ids, learned, False)
         for number, (begin, end) in enumerate(pairwise(edges)):
@@ -121,6 +123,36 @@ class ChatTemplate:
         """Return the ids at which an answer ends: special tokens, none of which an answer holds."""
         return frozenset(self.codec.special_tokens[name] for name in self.names)
 
+    @cached_property
+    def turn_end(self) -> str:
+        """Return the name of the special token that the template writes after an answer; empty if it writes none."""
+        try:
+            text = self.render([Message(USER, "?"), Message(ASSISTANT, BREAKS[0])], False)
+        except ConfigError:  # it asks for other messages
+            return ""
+        after = text.partition(BREAKS[0])[2]
+        return next((segment for segment, special in segments(after, self.names) if special), "")
+
+    def answer_begins(self, messages: Sequence[Message], text: str, is_taught: bool) -> list[int]:
+        """Return where in a conversation's text its answers begin.
+
+        Args:
+            messages: the conversation.
+            text: what the template writes of it.
+            is_taught: the answers are learned, so each has to begin where the template asks for it.
+
+        Raises:
+            ConfigError: the template asks for an answer that is taught in other words than it writes before it.
+        """
+        begins = list[int]()
+        for number, _ in answers_of(messages):
+            try:
+                begins.append(self.before_answer(messages, number, text))
+            except ConfigError:
+                if is_taught:
+                    raise
+        return begins
+
     def broken(self, messages: Sequence[Message]) -> tuple[list[Message], str]:
         """Return the messages with the names of special tokens broken, and the character that breaks them."""
         every = self.source + "".join(message.content for message in messages)
@@ -162,7 +194,8 @@ class ChatTemplate:
             ConfigError: it fails, or reaches for Python; the message gives the line and the reason.
         """
         tables = [{"role": message.role, "content": message.content} for message in messages]
-        return run(compiled(self.source), self.source, {"messages": tables, "add_generation_prompt": generation_prompt})
+        values = {"messages": tables, "add_generation_prompt": generation_prompt, "tools": None, "documents": None}
+        return run(compiled(self.source), self.source, values)
 
 
 def answers_of(messages: Sequence[Message]) -> list[tuple[int, Message]]:
@@ -222,9 +255,21 @@ def compiled(source: str) -> Any:
 @lru_cache(maxsize=1)
 def environment() -> Any:
     """Return Jinja's sandbox, with the settings and functions that published templates expect."""
+    from jinja2 import nodes
     from jinja2.exceptions import SecurityError
-    from jinja2.ext import loopcontrols
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.parser import Parser
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """The tag `generation`, which marks an answer in some published templates and writes nothing."""
+
+        tags = {"generation"}  # noqa: RUF012  of the class that Jinja reads
+
+        def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.Scope(body).set_lineno(line)
 
     class Sandbox(ImmutableSandboxedEnvironment):
         """The sandbox, in which no text or list is multiplied to fill the memory."""
@@ -241,11 +286,21 @@ def environment() -> Any:
         def unsafe_undefined(self, obj: Any, attribute: str) -> Any:
             raise SecurityError(f"attribute {attribute!r} of {type(obj).__name__}")  # Jinja would write nothing
 
-    made = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    made = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation])
     del made.globals["lipsum"]  # writes texts of any length
     made.globals["raise_exception"] = raise_exception
+    made.globals[TODAY] = strftime_now
     made.filters["tojson"] = to_json
     return made
+
+
+TODAY = "strftime_now"
+"""The function of published templates that writes the date of the day; its name in a template."""
+
+
+def strftime_now(form: str) -> str:
+    """Return the date and the time of now, as `datetime.strftime` writes them."""
+    return datetime.now().strftime(str(form))
 
 
 def raise_exception(message: object) -> None:

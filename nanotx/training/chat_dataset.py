@@ -14,7 +14,7 @@ from nanotx.evaluation.loss import EvalText
 from nanotx.evaluation.texts import byte_count
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers.base import Ids
-from nanotx.tokenizers.chat_template import ChatTemplate, EncodedChat
+from nanotx.tokenizers.chat_template import TODAY, ChatTemplate, EncodedChat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,7 @@ def encode_conversations(
         ConfigError: the template fails on a conversation; says which.
         TextError: the tokenizer cannot encode a conversation; says which.
     """
+    check_timeless(template, where)
     rows, learned, shortened = list[Ids](), list[np.ndarray](), Shortened()
     for number, messages in enumerate(conversations, start=1):
         place = f"{where}: conversation {number:,}"
@@ -53,6 +54,15 @@ def encode_conversations(
         learned.append(encoded.learned)
     starts = np.array([0, *accumulate(map(len, rows))][:-1], np.int64)
     return Documents(ids=np.concatenate(rows), starts=starts, counted=np.concatenate(learned)), shortened
+
+
+def check_timeless(template: ChatTemplate, where: str) -> None:
+    """Raise ConfigError if a template writes the date of today: a run that is resumed would have other ids."""
+    if TODAY in template.source:
+        raise ConfigError(
+            f"{where}: the chat template writes the date of the day it runs ({TODAY}), so the ids of a conversation "
+            "would change overnight; write a date in its place, and name the file by --corpus.template FILE."
+        )
 
 
 def encoded_at(place: str, template: ChatTemplate, messages: Conversation) -> EncodedChat:

@@ -24,6 +24,7 @@ from nanotx.nn.position.rope_linear import RopeLinear
 from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte
 from nanotx.tokenizers.char import Char
+from nanotx.tokenizers.chat_template import with_chat
 from nanotx.tokenizers.wordpiece import WordPiece
 
 gguf = pytest.importorskip("gguf")
@@ -36,6 +37,9 @@ MODELS = {
         QWEN3, position=RopeLinear(factor=2.0), block=PreNorm(attention=GroupedQuery(heads=4, kv_heads=2), ffn=SwiGlu())
     ),
     "arcee": dataclasses.replace(QWEN3, block=PreNorm(attention=ATTENTION, ffn=Relu2())),
+    "qwen2": dataclasses.replace(
+        QWEN3, block=PreNorm(attention=GroupedQuery(heads=4, kv_heads=2, bias=True), ffn=SwiGlu())
+    ),
     "qwen3": dataclasses.replace(QWEN3, tied=False, block=PreNorm(attention=Sdpa(heads=2, qk_norm=True), ffn=SwiGlu())),
 }
 
@@ -106,6 +110,22 @@ def test_tokenizer_that_llama_cpp_lacks_is_refused_by_name(tokenizer, reason):
         text.text_table(codec)
 
 
+def test_window_as_long_as_the_context_is_none(tmp_path):
+    window = PreNorm(attention=SlidingWindow(heads=2, window=12), ffn=SwiGlu())
+    assert export(run_of(dataclasses.replace(QWEN3, block=window)), tmp_path / "model.gguf").architecture == "llama"
+
+
+def test_special_tokens_of_a_chat_are_named_where_llama_cpp_keeps_them_out_of_texts():
+    codec = with_chat(Bpe(vocab_size=300, special_tokens=("<|endoftext|>",)).train(["But, soft!" * 30]))
+    table, names = text.text_table(codec), codec.special_tokens
+    end, turn = names["<|endoftext|>"], names["<|end|>"]
+    assert table.special == {"bos_token_id": end, "eos_token_id": end, "eot_token_id": turn}
+    assert table.control == frozenset(names.values()) and len(table.tokens) == codec.vocab_size
+    for part in (Byte(), Char()):
+        with pytest.raises(TokenizerError, match=r"<\|end\|>: llama.cpp's tokenizer of single bytes takes these names"):
+            text.text_table(with_chat(part.train(["But, soft!"])))
+
+
 def test_alphabet_beyond_ascii_is_refused():
     with pytest.raises(TokenizerError, match=r"'é' \(U\+00E9\) is in the alphabet"):
         text.text_table(Char().train(["café"]))
@@ -128,7 +148,7 @@ def test_model_that_llama_cpp_lacks_is_refused_with_every_reason(tmp_path):
     with pytest.raises(ConfigError, match=r"\n  qwen3: its ffn computes silu, not relu\n"):
         export(run_of(QWEN3), path)
     window = PreNorm(attention=SlidingWindow(heads=2, window=5), ffn=SwiGlu())
-    with pytest.raises(ConfigError, match=r"\n  qwen2: it attends to all positions"):
+    with pytest.raises(ConfigError, match=r"\n  qwen2: it attends to all positions, and a window of 5 is less than"):
         export(run_of(dataclasses.replace(QWEN3, block=window)), path)
     biased = PreNorm(attention=Sdpa(heads=2, qk_norm=True, out_bias=True), ffn=SwiGlu())
     with pytest.raises(ConfigError, match=r"\n  qwen3: it has no bias model.layers.0.self_attn.o_proj.bias"):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from nanotx.tokenizers.bpe import Bpe
 from nanotx.tokenizers.byte import Byte, ByteCodec
 from nanotx.tokenizers.char import Char
 from nanotx.tokenizers.chat_template import DEFAULT, DEFAULT_SPECIAL_TOKENS, ChatTemplate, with_chat
+from nanotx.training.chat_dataset import encode_conversations
 
 CHATML = """\
 {%- for message in messages %}
@@ -183,6 +185,30 @@ def test_template_that_refuses_roles_may_and_one_with_json_keeps_its_characters(
     assert template.codec.decode(template.encode([Message("user", "\u00e9 <b>")]).ids) == (
         '[{"role": "user", "content": "\u00e9 <b>"}]'
     )
+
+
+def test_template_may_write_the_date_where_nothing_is_learned():
+    source = "{{ strftime_now('%Y') }}<|end|>{% if tools is none %}{% generation %}!{% endgeneration %}{% endif %}"
+    template = ChatTemplate(with_chat(TRAINED[0]), source)
+    assert template.codec.decode(template.encode(HELLO[:1], generation_prompt=True).ids) == f"{date.today():%Y}<|end|>!"
+    with pytest.raises(ConfigError, match=r"talk: the chat template writes the date of the day .*template FILE"):
+        encode_conversations(template, [HELLO], 100, "talk")
+
+
+def test_end_of_a_turn_is_the_special_token_after_an_answer():
+    for source, end in ((DEFAULT, "<|end|>"), (CHATML, "<|im_end|>"), (BEGINS, "</s>")):
+        assert template_of(TRAINED[0], source).turn_end == end
+    assert ChatTemplate(with_chat(TRAINED[0]), "{{ raise_exception('no') }}").turn_end == ""
+    assert ChatTemplate(with_chat(TRAINED[0]), "{% for m in messages %}{{ m.content }}{% endfor %}").turn_end == ""
+
+
+def test_earlier_answer_may_be_asked_for_otherwise_where_nothing_is_learned():
+    thinks = DEFAULT.replace("<|assistant|>{% endif", "<|assistant|>(hm) {% endif")
+    template = ChatTemplate(with_chat(TRAINED[0]), thinks)
+    with pytest.raises(ConfigError, match="a model would be asked otherwise than it was taught"):
+        template.encode(HELLO)
+    asked = template.encode(HELLO[:3], generation_prompt=True)
+    assert template.codec.decode(asked.ids).endswith("So?<|end|><|assistant|>(hm) ") and asked.answers == ()
 
 
 def test_message_that_the_tokenizer_cannot_encode_says_so():

@@ -25,6 +25,7 @@ from nanotx.hub.huggingface.layouts import (
     Llama,
     Qwen2,
     Qwen3,
+    missing,
     their_weights,
 )
 from nanotx.hub.huggingface.shape import ModelShape, Weights
@@ -74,15 +75,17 @@ class Architecture:
 
     def misfits(self, shape: ModelShape, weights: Weights) -> list[str]:
         """Return why it does not compute a model; nothing if it does."""
+        narrow = sorted({window for window in shape.windows if window and window < shape.context})
+        shape = replace(shape, windows=(None,) * shape.layers)
         reasons = self.layout.misfits(shape)
+        if narrow:
+            reasons.append(f"it attends to all positions, and a window of {narrow[0]} is less than the context")
         if reasons:
             return reasons
         config = self.layout.config(shape)
         active = config.get("hidden_act", config.get("activation_function"))
         if active != self.activation:
             reasons.append(f"its ffn computes {self.activation}, not {active}")
-        if any(shape.windows):
-            reasons.append("it attends to all positions")
         if shape.layer.width != shape.dim and self.name not in WIDE:
             reasons.append("its heads are as wide as the stream together")
         lost = [name for name, weight in self.weights(shape, weights).items() if self.is_lost(name) and weight.any()]
@@ -159,19 +162,18 @@ ARCHITECTURES = (
     Architecture(name="qwen2", layout=Qwen2(), activation="silu", interleaved=False, biases=ALL),
     Architecture(name="qwen3", layout=Qwen3(), activation="silu", interleaved=False, biases=ALL),
 )
-"""All architectures; of several that fit, the first is taken."""
+"""All architectures; of several that fit, and need equally many zeros, the first is taken."""
 
 
 def find_architecture(shape: ModelShape, weights: Weights) -> Architecture:
-    """Return the first architecture that computes a model.
+    """Return the architecture that computes a model; of several, the one that needs the fewest zeros for biases.
 
     Raises:
         ConfigError: there is none; gives the reason for each.
     """
     reasons = {architecture.name: architecture.misfits(shape, weights) for architecture in ARCHITECTURES}
-    for architecture in ARCHITECTURES:
-        if not reasons[architecture.name]:
-            return architecture
+    if fitting := [architecture for architecture in ARCHITECTURES if not reasons[architecture.name]]:
+        return min(fitting, key=lambda architecture: missing(architecture.layout.entries(shape), weights))
     listed = "".join(
         f"\n  {name}: {'; '.join(why)}" for name, why in sorted(reasons.items(), key=lambda row: len(row[1]))
     )

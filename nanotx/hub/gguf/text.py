@@ -15,13 +15,12 @@ Source: `src/llama-vocab.cpp` of https://github.com/ggml-org/llama.cpp
 from dataclasses import dataclass, field
 
 from nanotx.errors import TokenizerError
-from nanotx.hub.huggingface.export import END
-from nanotx.tokenizers.base import Codec
+from nanotx.tokenizers.base import UNKNOWN, Codec
 from nanotx.tokenizers.bpe import BpeCodec
 from nanotx.tokenizers.byte import ByteCodec
 from nanotx.tokenizers.byte_level import to_printable
 from nanotx.tokenizers.char import CharCodec
-from nanotx.tokenizers.convert.tokenizer_json import described
+from nanotx.tokenizers.convert.tokenizer_json import described, ends
 from nanotx.tokenizers.regexes import name_of
 
 NORMAL, CONTROL = 1, 3
@@ -61,6 +60,12 @@ def text_table(codec: Codec) -> TextTable:
         raise TokenizerError(f"--to gguf: {codec.part} with nfc: llama.cpp does not normalise a text; {REMEDY}.")
     if isinstance(codec, BpeCodec):
         return merged_bytes(codec)
+    names = [name for name in codec.special_tokens if name != UNKNOWN]
+    if isinstance(codec, ByteCodec | CharCodec) and names:
+        raise TokenizerError(
+            f"--to gguf: {codec.part} with {', '.join(names)}: llama.cpp's tokenizer of single bytes takes these names "
+            "in a text for the special tokens; try a run with --tokenizer bpe --tokenizer.pattern gpt2."
+        )
     if isinstance(codec, ByteCodec):
         return TextTable(model="rwkv", pre="default", tokens=[f"\\x{value:02x}" for value in range(256)])
     if isinstance(codec, CharCodec):
@@ -82,7 +87,7 @@ def characters(codec: CharCodec) -> TextTable:
         )
     if codec.special_tokens:
         raise TokenizerError(
-            f"--to gguf: char with {', '.join(codec.special_tokens)}: llama.cpp takes an unknown character for as many "
+            f"--to gguf: char with {UNKNOWN}: llama.cpp takes an unknown character for as many "
             f"as it has bytes; {REMEDY}."
         )
     tokens = [f"\\x{ord(character):02x}" for character in codec.alphabet]
@@ -112,13 +117,14 @@ def merged_bytes(codec: BpeCodec) -> TextTable:
                     f"--to gguf: bpe: the token {token!r} joins U+017F to what follows it, and llama.cpp cuts there "
                     f"otherwise after an apostrophe; {REMEDY}."
                 )
-    end = codec.special_tokens.get(END, model["vocab"][to_printable(b"\xff")])
+    stops = [codec.special_tokens[name] for name in ends(codec)] or [model["vocab"][to_printable(b"\xff")]]
+    turn = {"eot_token_id": stops[0]} if codec.chat_template else {}
     return TextTable(
         model="gpt2",
         pre=PATTERNS[pattern],
         tokens=tokens,
         merges=[" ".join(pair) for pair in model["merges"]],
-        special={"bos_token_id": end, "eos_token_id": end},
+        special={"bos_token_id": stops[-1], "eos_token_id": stops[-1]} | turn,
         control=frozenset(special),
     )
 

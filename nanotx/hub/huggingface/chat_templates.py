@@ -26,13 +26,18 @@ def with_folder_template(codec: Codec, folder: Path) -> tuple[Codec, tuple[str, 
     if not source:
         return codec, ()
     names = {name: named(config.get(name)) for name in VARIABLES}
-    used = {name: value for name, value in names.items() if value and name in source}
-    source = "".join(f"{{%- set {name} = {json.dumps(value)} -%}}" for name, value in used.items()) + source
+    used = {name: value for name, value in names.items() if value and name in source and setting(name) not in source}
+    source = "".join(f"{setting(name)}{json.dumps(value)} -%}}" for name, value in used.items()) + source
     try:
         compiled(source)
     except ConfigError as error:
         return codec, (f"its chat template is left out: {error} nanotx chat takes another by --template FILE.",)
     return codec.with_chat_template(source), ("its chat template is kept in the tokenizer: nanotx chat uses it.",)
+
+
+def setting(name: str) -> str:
+    """Return how the line begins that sets a name in a template."""
+    return f"{{%- set {name} = "
 
 
 def default_of(value: Any) -> str:

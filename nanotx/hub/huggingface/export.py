@@ -1,9 +1,9 @@
 """Write a run as a folder that `AutoModelForCausalLM` and `AutoTokenizer` open; it gets its name when it is proven."""
 
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -14,8 +14,9 @@ from nanotx.config.toml import write_toml
 from nanotx.errors import ConfigError
 from nanotx.hub.drafts import check_folder, drafted_folder
 from nanotx.hub.huggingface.card import card
-from nanotx.hub.huggingface.layouts import LAYOUTS, POSITION_TABLE, Config, Layout, their_weights
-from nanotx.hub.huggingface.proof import Proof, library, prove
+from nanotx.hub.huggingface.chat_proof import ChatProof, compare_chats
+from nanotx.hub.huggingface.layouts import LAYOUTS, POSITION_TABLE, Config, Layout, missing, their_weights
+from nanotx.hub.huggingface.proof import Proof, library, offline, open_tokenizer, prove
 from nanotx.hub.huggingface.shape import ModelShape, Unfit, model_shape
 from nanotx.hub.remote.source import CLASS_NAME, FILE, remote_config, remote_weights, source
 from nanotx.hub.remote.source import described as described_model
@@ -25,16 +26,13 @@ from nanotx.nn.transformer import Transformer
 from nanotx.runs.load import LoadedRun
 from nanotx.runs.merge import merged
 from nanotx.tokenizers.base import Codec
-from nanotx.tokenizers.convert.tokenizer_json import as_text, config, described
+from nanotx.tokenizers.convert.tokenizer_json import as_text, config, described, ends
 
 NAMES = (
     *("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
     *("recipe.toml", "README.md", FILE, SEAL),
 )
 """Files of the folder."""
-
-END = "<|endoftext|>"
-"""The special token that ends a text."""
 
 EXAMPLES = "recipes that fit: shakespeare_char, macbook, baby_gpt, nanogpt_64"
 
@@ -46,6 +44,7 @@ class Exported:
     folder: Path
     class_name: str  # in transformers
     proof: Proof
+    chat: ChatProof  # of the tokenizer's chat template
 
 
 def export(run: LoadedRun, target: Path, overwrite: bool = False, remote_code: bool = False) -> Exported:
@@ -65,7 +64,7 @@ def export(run: LoadedRun, target: Path, overwrite: bool = False, remote_code: b
     """
     library()
     check_target(target, overwrite)
-    run = merged(run)
+    run, chat = with_proven_chat(merged(run))
     class_name, files, weights = content(run, remote_code)
     code = FILE in files
     with drafted_folder(target) as draft:
@@ -73,9 +72,28 @@ def export(run: LoadedRun, target: Path, overwrite: bool = False, remote_code: b
             disk.write(draft / name, text.encode("utf-8"))
         disk.write(draft / "model.safetensors", partial(save, weights))
         proof = prove(run, draft, code=code)
-        seal(draft, "hf", str(proof))
-        disk.write(draft / "README.md", card(target.name, run, class_name, proof, code).encode("utf-8"))
-    return Exported(folder=target, class_name=class_name, proof=proof)
+        seal(draft, "hf", ", ".join(filter(None, (str(proof), str(chat)))))
+        disk.write(draft / "README.md", card(target.name, run, class_name, proof, chat, code).encode("utf-8"))
+    return Exported(folder=target, class_name=class_name, proof=proof, chat=chat)
+
+
+def with_proven_chat(run: LoadedRun) -> tuple[LoadedRun, ChatProof]:
+    """Return the run, without the chat template of its tokenizer if that has other ids in transformers.
+
+    Raises:
+        TokenizerError: no tokenizer.json gives the ids of the tokenizer.
+    """
+    if not run.tokenizer.chat_template:
+        return run, ChatProof()
+    with tempfile.TemporaryDirectory(prefix="nanotx-chat-", ignore_cleanup_errors=True) as folder:
+        for name, text in tokenizer_files(run.tokenizer, run.model.context).items():
+            Path(folder, name).write_text(text, encoding="utf-8")
+        with offline():
+            tokenizer = open_tokenizer(Path(folder))
+    if tokenizer is None:
+        return run, ChatProof()  # the proof of the whole folder says so
+    chat = compare_chats(run.tokenizer, tokenizer)
+    return replace(run, tokenizer=run.tokenizer.with_chat_template("")) if chat.fault else run, chat
 
 
 def save(weights: dict[str, Tensor], path: Path) -> None:
@@ -110,7 +128,9 @@ def content(run: LoadedRun, remote_code: bool) -> tuple[str, dict[str, str], dic
 
 
 def fitting(run: LoadedRun) -> tuple[Layout, ModelShape, dict[str, Tensor]]:
-    """Return the first class that computes the run's model, the model's shape, and its weights in that class.
+    """Return the class that computes the run's model, the model's shape, and its weights in that class.
+
+    Of several classes it is the one that needs the fewest zeros for biases that the model lacks.
 
     Raises:
         ConfigError: no class computes it; gives the reason for each.
@@ -122,10 +142,10 @@ def fitting(run: LoadedRun) -> tuple[Layout, ModelShape, dict[str, Tensor]]:
     except Unfit as unfit:
         raise ConfigError(f"{run.folder}: no class of transformers computes this model: {unfit}. {EXAMPLES}.") from None
     reasons = {layout.class_name: layout.misfits(shape) for layout in LAYOUTS}
-    for layout in LAYOUTS:
-        if not reasons[layout.class_name]:
-            table = {POSITION_TABLE: position_table(model)}
-            return layout, shape, their_weights(layout.entries(shape), table | weights)
+    if layouts := [layout for layout in LAYOUTS if not reasons[layout.class_name]]:
+        weights = {POSITION_TABLE: position_table(model)} | weights
+        layout = min(layouts, key=lambda each: missing(each.entries(shape), weights))
+        return layout, shape, their_weights(layout.entries(shape), weights)
     listed = "".join(
         f"\n  {name}: {'; '.join(why)}" for name, why in sorted(reasons.items(), key=lambda row: len(row[1]))
     )
@@ -142,20 +162,22 @@ def position_table(model: Transformer) -> Tensor:
 def folder_files(run: LoadedRun, config: Config, context: int) -> dict[str, str]:
     """Return the texts of the folder by name, but for code."""
     codec = run.tokenizer
-    end = codec.special_tokens.get(END)
-    ids: Config = {"bos_token_id": None, "eos_token_id": end, "pad_token_id": None}
+    stops = [codec.special_tokens[name] for name in ends(codec)]
+    end = stops[0] if stops else None
+    ids: Config = {"bos_token_id": None, "eos_token_id": stops if len(stops) > 1 else end, "pad_token_id": None}
     sampling: Config = {"do_sample": True, "temperature": 0.8}
     if codec.undefined_ids:
         sampling["suppress_tokens"] = list(codec.undefined_ids)
     return {
         "config.json": as_text(config | {"eos_token_id": end}),
         "generation_config.json": as_text(ids | sampling),
-        "tokenizer.json": as_text(described(codec)),
-        "tokenizer_config.json": as_text(tokenizer_config(codec, context)),
         "recipe.toml": write_toml(run.recipe),
+    } | tokenizer_files(codec, context)
+
+
+def tokenizer_files(codec: Codec, context: int) -> dict[str, str]:
+    """Return the texts of the files of a tokenizer by name; `context` is the longest text of the model."""
+    return {
+        "tokenizer.json": as_text(described(codec)),
+        "tokenizer_config.json": as_text(config(codec) | {"model_max_length": context}),
     }
-
-
-def tokenizer_config(codec: Codec, context: int) -> dict[str, Any]:
-    """Return what transformers has to know of a tokenizer: its class, its special tokens, the longest text."""
-    return config(codec) | {"model_max_length": context}

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from nanotx.errors import ConfigError, TokenizerError
 from nanotx.hub.download import fetched, is_model_id
+from nanotx.hub.huggingface.chat_proof import compare_chats
 from nanotx.hub.huggingface.chat_templates import with_folder_template
 from nanotx.hub.huggingface.importing import import_model
-from nanotx.hub.huggingface.proof import Proof, prove
+from nanotx.hub.huggingface.proof import Proof, offline, open_tokenizer, prove
 from nanotx.hub.huggingface.tensor_files import INDEX, WHOLE
 from nanotx.hub.nanogpt import checkpoint_of, import_nanogpt
 from nanotx.hub.pack_writer import check_target, write_pack
@@ -55,9 +56,24 @@ def import_run(
     name = str(folder) if from_hub else place.resolve().name
     read = read_folder(place, str(folder), f"{target.as_posix()}/tokenizer.json", tokenizer)
     if proven and checkpoint_of(place) is None and importlib.util.find_spec("transformers"):
-        read = replace(read, proof=prove(read.run, place, foreign=True))
+        notes = (*read.notes, *chat_notes(read.run, place))
+        read = replace(read, proof=prove(read.run, place, foreign=True), notes=notes)
     write_pack(read.run, target, overwrite=overwrite, origin=f"the {read.class_name} of {name}")
     return read
+
+
+def chat_notes(run: LoadedRun, folder: Path) -> tuple[str, ...]:
+    """Return what the chat template of a folder gives here and in transformers; nothing where it cannot be compared."""
+    if not run.tokenizer.chat_template:
+        return ()
+    with offline():
+        tokenizer = open_tokenizer(folder)
+    if tokenizer is None or not tokenizer.chat_template:
+        return ()
+    chat = compare_chats(run.tokenizer, tokenizer)
+    if chat.fault:
+        return (f"its chat template gives other ids in transformers: {chat.fault}",)
+    return (f"its chat template: {chat}",)
 
 
 def read_folder(folder: Path, name: str, saved: str = "", tokenizer: Path | None = None) -> ImportedRun:

@@ -376,7 +376,7 @@ class Qwen3(LayerTypes):
 
 
 LAYOUTS: tuple[Layout, ...] = (Gpt2(), Llama(), Arcee(), Mistral(), Qwen3(), Qwen2(), GptNeoX())
-"""All layouts; of several that fit, the first is taken."""
+"""All layouts; of several that fit, and need equally many zeros for biases, the first is taken."""
 
 
 def activation(shape: ModelShape) -> str:
@@ -428,6 +428,11 @@ def head(shape: ModelShape, name: str) -> list[Entry]:
 
 
 # From ours to theirs.
+
+
+def missing(entries: list[Entry], weights: Weights) -> int:
+    """Return how many weights of a class our model lacks: biases, which become zeros."""
+    return sum(entry.ours not in weights for entry in entries)
 
 
 def their_weights(entries: list[Entry], weights: Weights) -> Weights:

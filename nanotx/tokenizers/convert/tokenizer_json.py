@@ -14,10 +14,11 @@ from typing import Any
 
 from nanotx.errors import TokenizerError
 from nanotx.files import write_atomic
-from nanotx.tokenizers.base import UNKNOWN, Codec
+from nanotx.tokenizers.base import CHAT_TEMPLATE, UNKNOWN, Codec
 from nanotx.tokenizers.bpe import BpeCodec
 from nanotx.tokenizers.byte import ByteCodec
 from nanotx.tokenizers.char import CharCodec
+from nanotx.tokenizers.chat_template import chat_template_of
 from nanotx.tokenizers.convert import json_bpe, json_char, json_unigram, json_wordpiece
 from nanotx.tokenizers.convert.formats import Exported, Imported
 from nanotx.tokenizers.convert.pipeline import Table, check_after, check_keys, refused
@@ -105,9 +106,19 @@ def write(codec: Codec, path: Path) -> Exported:
 
 
 def config(codec: Codec) -> Table:
-    """Return what transformers has to know: which class reads it, and that it shall clean nothing up."""
-    named = {key: name for key, name in (("eos_token", END), ("unk_token", UNKNOWN)) if name in codec.special_tokens}
-    return {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False} | named
+    """Return what transformers has to know: which class reads it, that it cleans nothing up, and the chat template."""
+    table: Table = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    if names := ends(codec):
+        table["eos_token"] = names[0]
+    table |= {"unk_token": UNKNOWN} if UNKNOWN in codec.special_tokens else {}
+    return table | ({CHAT_TEMPLATE: codec.chat_template} if codec.chat_template else {})
+
+
+def ends(codec: Codec) -> tuple[str, ...]:
+    """Return the special tokens at which generation ends: that after an answer of a chat, and that after a text."""
+    template = chat_template_of(codec)
+    names = (template.turn_end if template else "", END)
+    return tuple(dict.fromkeys(name for name in names if name in codec.special_tokens))
 
 
 def as_text(table: Table) -> str:
