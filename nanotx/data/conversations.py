@@ -163,15 +163,20 @@ def conversation_of(where: str, line: str) -> Conversation:
     return checked
 
 
-def checked_messages(where: str, messages: Sequence[Any]) -> Conversation:
+def checked_messages(where: str, messages: Sequence[Any], learned: bool = True) -> Conversation:
     """Return messages, after checking that each has a role and a content, and that the roles take turns.
+
+    Args:
+        where: begins the messages of errors.
+        messages: as they came.
+        learned: the answers are learned, so none may be empty.
 
     Raises:
         DataError: one of them has not; the message says which.
     """
     checked = list[Message]()
     for number, table in enumerate(messages, start=1):
-        message = checked_message(f"{where}: message {number}", table)
+        message = checked_message(f"{where}: message {number}", table, learned)
         expected = expected_roles(checked)
         if message.role not in expected:
             twice = message.role == SYSTEM and any(other.role == SYSTEM for other in checked)
@@ -193,8 +198,8 @@ def expected_roles(before: Sequence[Message]) -> tuple[str, ...]:
     return (ASSISTANT,) if before[-1].role == USER else (USER,)
 
 
-def checked_message(where: str, table: Any) -> Message:
-    """Return a message after checking its role and its content.
+def checked_message(where: str, table: Any, learned: bool = True) -> Message:
+    """Return a message after checking its role and its content; an answer that is not `learned` may be empty.
 
     Raises:
         DataError: one of them is missing or wrong.
@@ -206,7 +211,7 @@ def checked_message(where: str, table: Any) -> Message:
         raise DataError(f"{where}: role: expected one of {', '.join(ROLES)}, got {role!r:.40}.")
     if not isinstance(content, str):
         raise DataError(f"{where}: content: expected a text, got {type(content).__name__}.")
-    if not content.strip():
+    if not content.strip() and (learned or role != ASSISTANT):
         what = "an empty answer, from which nothing can be learned" if role == ASSISTANT else "an empty message"
         raise DataError(f"{where}: {what}; write one, or leave the conversation out.")
     try:

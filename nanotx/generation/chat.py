@@ -5,9 +5,8 @@ from dataclasses import replace
 
 from nanotx.data.conversations import ASSISTANT, SYSTEM, USER, Message, checked_message
 from nanotx.errors import ConfigError, DataError
-from nanotx.generation.engine import BatchEngine
 from nanotx.generation.sampler import Sampling, check_max_new_tokens
-from nanotx.generation.text import Completion
+from nanotx.generation.text import Generation
 from nanotx.nn.transformer import Transformer
 from nanotx.tokenizers.chat_template import ChatTemplate
 
@@ -57,46 +56,84 @@ class Chat:
             DataError: the message is empty.
             TextError: the tokenizer cannot encode it.
         """
-        messages, self.dropped = self.fitting([*self.messages, message_by(USER, text)])
+        messages = [*self.messages, message_by(USER, text)]
+        messages, self.dropped = fitting(self.template, messages, self.model.context, self.max_new_tokens)
         prompt = self.template.encode(messages, generation_prompt=True).ids.tolist()
-        count = min(self.max_new_tokens, self.model.context - len(prompt))
         sampling = replace(self.sampling, seed=self.sampling.seed + self.answers)
-        device = next(self.model.parameters()).device
-        engine = BatchEngine(self.model, [prompt], sampling, count, device=device)
-        completion, self.ended = Completion(self.template.codec, ""), False
+        generation = answer(self.model, self.template, prompt, sampling, self.max_new_tokens)
+        completion, self.ended = generation.completions[0], False
         self.answers += 1
         try:
-            for token in engine:
-                if token.id in self.template.ends:
-                    self.ended = True
-                    break
-                yield completion.add(token.id, token.log_prob)
-            yield completion.end()
+            for _, piece in generation:
+                yield piece
+            self.ended = completion.ended
         finally:
             self.messages = [*messages, Message(ASSISTANT, completion.text)]
 
-    def fitting(self, messages: Sequence[Message]) -> tuple[list[Message], int]:
-        """Return the messages without the oldest turns, so that there is room for an answer, and how many went.
 
-        Raises:
-            ConfigError: the newest message alone does not fit the context.
-        """
-        context, turns = self.model.context, list(messages[len(self.system) :])
-        room = max(1, min(self.max_new_tokens, context // ANSWER_FRACTION))
-        dropped = 0
-        while True:
-            length = len(self.template.encode([*self.system, *turns], generation_prompt=True).ids)
-            if length + room <= context:
-                return [*self.system, *turns], dropped
-            if len(turns) == 1:
-                break
-            turns, dropped = turns[2:], dropped + 1
-        if length < context:
-            return [*self.system, *turns], dropped
-        raise ConfigError(
-            f"chat: this message makes {length:,} tokens with what surrounds it, and the model's context is "
-            f"{context:,}; write a shorter one."
-        )
+def answer(
+    model: Transformer,
+    template: ChatTemplate,
+    prompt: Sequence[int],
+    sampling: Sampling,
+    max_new_tokens: int,
+    stops: Sequence[str] = (),
+    top_log_probs: int = 0,
+) -> Generation:
+    """Return the answer to a conversation as a `Generation`: it ends at a special token, or where the context does.
+
+    Args:
+        model: in evaluation mode.
+        template: the chat template with the tokenizer of the model.
+        prompt: ids of the conversation, fewer than the context.
+        sampling: the sampling config.
+        max_new_tokens: the most tokens of the answer.
+        stops: the answer ends before the first of these.
+        top_log_probs: how many of the likeliest ids to keep with each token.
+    """
+    return Generation(
+        model=model,
+        codec=template.codec,
+        prompts=[""],
+        ids=[prompt],
+        ends=template.ends,
+        max_new_tokens=min(max_new_tokens, model.context - len(prompt)),
+        sampling=sampling,
+        stops=stops,
+        top_log_probs=top_log_probs,
+    )
+
+
+def fitting(
+    template: ChatTemplate, messages: Sequence[Message], context: int, max_new_tokens: int
+) -> tuple[list[Message], int]:
+    """Return messages without the oldest turns, so that there is room for an answer, and how many turns went.
+
+    Args:
+        template: the chat template with the tokenizer of the model.
+        messages: a conversation that ends with a message of the user; what the system says at its beginning stays.
+        context: of the model.
+        max_new_tokens: the most tokens of an answer.
+
+    Raises:
+        ConfigError: the newest message alone does not fit the context.
+    """
+    system = [message for message in messages[:1] if message.role == SYSTEM]
+    turns, dropped = list(messages[len(system) :]), 0
+    room = max(1, min(max_new_tokens, context // ANSWER_FRACTION))
+    while True:
+        length = len(template.encode([*system, *turns], generation_prompt=True).ids)
+        if length + room <= context:
+            return [*system, *turns], dropped
+        if len(turns) == 1:
+            break
+        turns, dropped = turns[2:], dropped + 1
+    if length < context:
+        return [*system, *turns], dropped
+    raise ConfigError(
+        f"chat: this message makes {length:,} tokens with what surrounds it, and the model's context is {context:,}; "
+        "write a shorter one."
+    )
 
 
 def message_by(role: str, text: str) -> Message:

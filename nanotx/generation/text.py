@@ -1,6 +1,6 @@
 """From text to text: encode prompts, decode their continuations as the tokens come, end them at stop sequences."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,6 +52,8 @@ class Generation:
     lookup: bool = False  # try the tokens that followed the same ones before; the text stays the same
     compiled: bool | Literal["auto"] = False  # compile the single-token step; auto: where that costs no time
     top_log_probs: int = 0  # how many of the likeliest ids to keep with each token
+    ids: Sequence[Sequence[int]] = ()  # of the prompts, where they are not what the tokenizer makes of their texts
+    ends: Collection[int] = ()  # a completion ends at one of these ids, which has no text in it
     say: Callable[[str], None] = ignore  # takes remarks for the user, such as that a step is being compiled
 
     def __post_init__(self) -> None:
@@ -89,7 +91,7 @@ class Generation:
 
     def build_engine(self) -> Engine:
         """Return the engine that samples the continuations."""
-        ids = [prompt_ids(self.codec, prompt) for prompt in self.prompts]
+        ids = self.ids or [prompt_ids(self.codec, prompt) for prompt in self.prompts]
         device = next(self.model.parameters()).device
         if self.draft_model is not None:
             return SpeculativeEngine(
@@ -128,7 +130,7 @@ class Generation:
     def __iter__(self) -> Iterator[tuple[int, str]]:
         for row, token, log_prob, top in self.engine:
             completion = self.completions[row]
-            text = completion.add(token, log_prob, top)
+            text = completion.add(token, log_prob, top, is_end=token in self.ends)
             if completion.stopped:
                 self.engine.stop(row)
             if not self.engine.remaining[row]:
@@ -163,12 +165,13 @@ class Completion:
         self.ids: list[int] = []  # of all sampled tokens, those of the stop sequence included
         self.log_probs: list[float] = []  # of each id, in nats, before any logits processor
         self.top: list[tuple[tuple[int, float], ...]] = []  # likeliest ids and their log-probabilities, at each id
+        self.ended = False  # at a token that ends a text
         self._decoder, self._stops = StreamingDecoder(codec), StopSequences(stops)
 
     @property
     def stopped(self) -> bool:
-        """Return whether the text ended at a stop sequence."""
-        return self._stops.stopped
+        """Return whether the text ended at a stop sequence, or at a token that ends it."""
+        return self.ended or self._stops.stopped
 
     @property
     def log_prob(self) -> float:
@@ -185,11 +188,14 @@ class Completion:
         """Return the decoded text that is held back because it may begin a stop sequence."""
         return self._stops.held
 
-    def add(self, token: int, log_prob: float, top: tuple[tuple[int, float], ...] = ()) -> str:
-        """Append a token; return the text that became final."""
+    def add(self, token: int, log_prob: float, top: tuple[tuple[int, float], ...] = (), is_end: bool = False) -> str:
+        """Append a token; return the text that became final. A token that ends the text adds none to it."""
         self.ids.append(token)
         self.log_probs.append(log_prob)
         self.top.append(top)
+        if is_end:
+            self.ended = True
+            return ""
         return self._append(self._stops.push(self._decoder.push(token)))
 
     def end(self) -> str:

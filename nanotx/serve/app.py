@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from nanotx.errors import NanotxError
-from nanotx.serve import completions, playground
+from nanotx.serve import chat, completions, playground
 from nanotx.serve.errors import ApiError, as_api_error, json_response
 from nanotx.serve.guard import Guard
 from nanotx.serve.page import page, page_policy
@@ -61,16 +61,23 @@ class Service:
         chunks = await collected(job, request.receive)
         return json_response(completions.joined(chunks)) if chunks else Response(status_code=499)
 
-    async def chat(self, request: Request) -> Response:
-        """Refuse a chat."""
-        raise ApiError(
-            404, "These are base models, which continue a text and have learned no chat; try /v1/completions.",
-            code="unsupported_endpoint",
-        )  # fmt: skip
+    async def chat(self, request: Request) -> ASGIApp:
+        """Answer a conversation, as a stream or at once."""
+        wanted = chat.read_request(await read_table(request), self.runs)
+        job = self.worker.submit(lambda: chat.answers(wanted))
+        if wanted.stream:
+            return EventStream(job, lambda part: completions.streamed(wanted, part), last=DONE)
+        chunks = await collected(job, request.receive)
+        return json_response(chat.joined(chunks)) if chunks else Response(status_code=499)
 
     async def generate(self, request: Request) -> ASGIApp:
         """Stream text to the page."""
         wanted = playground.read_wanted(await read_table(request), self.runs)
+        return EventStream(self.worker.submit(lambda: playground.events(wanted)), lambda item: [item])
+
+    async def chat_page(self, request: Request) -> ASGIApp:
+        """Stream the answers of a chat to the page."""
+        wanted = playground.read_chats(await read_table(request), self.runs)
         return EventStream(self.worker.submit(lambda: playground.events(wanted)), lambda item: [item])
 
     async def attention(self, request: Request) -> Response:
@@ -103,6 +110,7 @@ def build_app(service: Service) -> ASGIApp:
             Route("/v1/completions", service.complete, methods=["POST"]),
             Route("/v1/chat/completions", service.chat, methods=["POST"]),
             Route("/api/generate", service.generate, methods=["POST"]),
+            Route("/api/chat", service.chat_page, methods=["POST"]),
             Route("/api/training", service.training),
             Route("/api/attention", service.attention, methods=["POST"]),
         ],

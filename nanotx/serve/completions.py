@@ -6,7 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/completions
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ MOST_LOG_PROBS = 20
 MOST_STOPS, LONGEST_STOP = 16, 1000
 """Most stop sequences, and the most characters in each."""
 
-ONLY = {"n": 1, "best_of": 1, "suffix": ""}
+ONLY: dict[str, int | str] = {"n": 1, "best_of": 1, "suffix": ""}
 """Fields of which only one value is supported."""
 
 OWN = ("top_k", "min_p")
@@ -39,17 +39,23 @@ KNOWN = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompletionRequest:
-    """A request to complete a text."""
+class ApiRequest:
+    """A request for a text."""
 
     run: ServedRun
     wanted: Wanted
     stream: bool
     usage_in_stream: bool
-    echo: bool
     log_probs: bool
-    id: str = field(default_factory=lambda: f"cmpl-{secrets.token_hex(12)}")
+    key: str = field(default_factory=lambda: secrets.token_hex(12))  # of the id of its answer
     created: int = field(default_factory=lambda: int(time.time()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionRequest(ApiRequest):
+    """A request to complete a text."""
+
+    echo: bool
 
 
 def read_request(table: dict[str, Any], runs: Sequence[ServedRun]) -> CompletionRequest:
@@ -60,13 +66,7 @@ def read_request(table: dict[str, Any], runs: Sequence[ServedRun]) -> Completion
         ConfigError: a number of the sampling config is out of range.
     """
     fields = Fields(table, KNOWN)
-    for name, value in ONLY.items():
-        if fields.take(name, (int, str), value, f"{value!r}, the only value supported") != value:
-            remedy = "send a request for each text" if name in ("n", "best_of") else "leave it out"
-            raise ApiError(
-                400, f"{name}: only {value!r} is supported; {remedy}.", param=name,
-                code="unsupported_value",
-            )  # fmt: skip
+    check_only(fields, ONLY)
     log_probs = fields.count("logprobs", None, 0, MOST_LOG_PROBS)
     return CompletionRequest(
         run=find_run(fields.text("model"), runs),
@@ -82,6 +82,17 @@ def read_request(table: dict[str, Any], runs: Sequence[ServedRun]) -> Completion
         echo=fields.flag("echo"),
         log_probs=log_probs is not None,
     )
+
+
+def check_only(fields: Fields, supported: Mapping[str, int | str]) -> None:
+    """Raise ApiError unless fields of which one value is supported have that value, or are missing."""
+    for name, value in supported.items():
+        if fields.take(name, (int, str), value, f"{value!r}, the only value supported") != value:
+            remedy = "send a request for each text" if name in ("n", "best_of") else "leave it out"
+            raise ApiError(
+                400, f"{name}: only {value!r} is supported; {remedy}.", param=name,
+                code="unsupported_value",
+            )  # fmt: skip
 
 
 def find_run(name: str, runs: Sequence[ServedRun]) -> ServedRun:
@@ -185,21 +196,30 @@ def chunk(
         "logprobs": log_probs_of(continuation, tokens) if request.log_probs else None,
         "finish_reason": continuation.finish_reason if end else None,
     }
-    answer: dict[str, Any] = {
-        "id": request.id,
-        "object": "text_completion",
-        "created": request.created,
-        "model": request.run.name,
-        "choices": [choice],
+    answer = answer_of(request, f"cmpl-{request.key}", "text_completion", [choice])
+    return answer | ending(request, continuation) if end else answer
+
+
+def answer_of(request: ApiRequest, name: str, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a response, or a chunk of it.
+
+    Args:
+        request: that is answered.
+        name: id of the response.
+        kind: of object.
+        choices: its content.
+    """
+    return {"id": name, "object": kind, "created": request.created, "model": request.run.name, "choices": choices}
+
+
+def ending(request: ApiRequest, continuation: Continuation) -> dict[str, Any]:
+    """Return what the end of a response has besides: the usage, and what only nanotx says."""
+    own = {
+        "step": continuation.loaded.step,
+        "seed": request.wanted.sampling.seed,
+        "prompt_tokens_left_out": continuation.left_out,
     }
-    if end:
-        answer["usage"] = usage(continuation)
-        answer["nanotx"] = {
-            "step": continuation.loaded.step,
-            "seed": request.wanted.sampling.seed,
-            "prompt_tokens_left_out": continuation.left_out,
-        }
-    return answer
+    return {"usage": usage(continuation), "nanotx": own}
 
 
 def log_probs_of(continuation: Continuation, tokens: Iterable[ShownToken]) -> dict[str, list[Any]]:
@@ -238,7 +258,7 @@ def joined(chunks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return chunks[-1] | {"choices": [choice]}
 
 
-def streamed(request: CompletionRequest, part: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def streamed(request: ApiRequest, part: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield a chunk as it is streamed: the usage, where it is wanted, comes in a chunk of its own."""
     numbers = part.pop("usage", None)
     yield part

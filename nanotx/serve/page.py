@@ -10,7 +10,7 @@ from typing import Any
 from nanotx.pages import CHART, content_policy, html_page, script_file
 
 WEB = Path(__file__).with_name("web")
-SCRIPTS = (CHART, WEB / "panel.js", WEB / "heads.js", WEB / "controls.js", WEB / "training.js")
+SCRIPTS = (CHART, *(WEB / name for name in ("panel.js", "heads.js", "chat.js", "controls.js", "training.js")))
 
 
 def page(runs: list[dict[str, Any]], *, prompt: str = "", watched: bool = False) -> str:

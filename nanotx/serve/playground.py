@@ -1,4 +1,4 @@
-"""What the page asks for: text that streams in, with the likeliest tokens at each place, and the map of a head.
+"""What the page asks for: text or an answer that streams in, the likeliest tokens at each place, the map of a head.
 
 These routes serve the page that comes with them, and may change with it; `/v1` is for other programs.
 """
@@ -11,11 +11,13 @@ from typing import Any
 from torch import Tensor
 
 from nanotx.config.schema import INT_LIMIT
+from nanotx.data.conversations import Conversation
 from nanotx.errors import ConfigError
 from nanotx.lens.capture import capture
 from nanotx.lens.remove import removal_edits
 from nanotx.lens.sites import find_head
 from nanotx.runs.load import LoadedRun
+from nanotx.serve.chat import read_messages
 from nanotx.serve.completions import MOST_TOKENS, read_sampling
 from nanotx.serve.continuation import Continuation, ShownToken, Wanted, removed
 from nanotx.serve.errors import ApiError, as_api_error
@@ -32,7 +34,8 @@ MOST_REMOVED = 1024
 MOST_MAPPED = 128
 """Most tokens of an attention map on the page."""
 
-GENERATE = ("prompt", "max_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "removed")
+SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "removed")
+GENERATE, CHAT = ("prompt", *SAMPLING), ("messages", *SAMPLING)
 ATTENTION = ("run", "ids", "head", "removed")
 
 
@@ -47,6 +50,32 @@ def read_wanted(table: dict[str, Any], runs: Sequence[ServedRun]) -> list[tuple[
         ConfigError: a number is out of range.
     """
     fields = Fields(table, GENERATE)
+    return read_texts(fields, runs, [(fields.text("prompt"), ())] * len(runs))
+
+
+def read_chats(table: dict[str, Any], runs: Sequence[ServedRun]) -> list[tuple[ServedRun, Wanted]]:
+    """Return what the page wants of each run in a chat: each answers a conversation of its own.
+
+    Raises:
+        ApiError: a field is unknown or has a wrong value, or a message is wrong.
+        ConfigError: a number is out of range.
+    """
+    fields = Fields(table, CHAT)
+    chats = fields.take("messages", list, [], f"a list of messages for each of {len(runs)} runs")
+    if len(chats) != len(runs) or not all(isinstance(chat, list) for chat in chats):
+        raise ApiError(400, f"messages: expected a list of them for each of {len(runs)} runs.", param="messages")
+    return read_texts(fields, runs, [("", read_messages("messages", chat)) for chat in chats])
+
+
+def read_texts(
+    fields: Fields, runs: Sequence[ServedRun], prompts: Sequence[tuple[str, Conversation]]
+) -> list[tuple[ServedRun, Wanted]]:
+    """Return what the page wants of each run: the continuation of its prompt, or the answer to its conversation.
+
+    Raises:
+        ApiError: a field has a wrong value.
+        ConfigError: a number is out of range.
+    """
     removals = fields.take("removed", list, [[] for _ in runs], f"a list of parts for each of {len(runs)} runs")
     if len(removals) != len(runs):
         raise ApiError(400, f"removed: expected a list for each of {len(runs)} runs.", param="removed")
@@ -55,14 +84,16 @@ def read_wanted(table: dict[str, Any], runs: Sequence[ServedRun]) -> list[tuple[
         (
             run,
             Wanted(
-                prompt=fields.text("prompt"),
+                prompt=prompt,
+                messages=messages,
+                drops=True,
                 max_tokens=fields.count("max_tokens", 200, 1, MOST_TOKENS) or 1,
                 sampling=sampling,
                 top=LIKELIEST,
                 removed=Fields({"removed": names}, ("removed",)).texts("removed", MOST_REMOVED, 80),
             ),
         )
-        for run, names in zip(runs, removals, strict=True)
+        for run, names, (prompt, messages) in zip(runs, removals, prompts, strict=True)
     ]
 
 
@@ -90,11 +121,14 @@ def run_events(run: ServedRun, wanted: Wanted) -> Iterator[dict[str, Any]]:
     yield {
         "prompt": [shown(loaded, token) for token in continuation.prompt_tokens()],
         "left_out": continuation.left_out,
+        "dropped": continuation.dropped,
         "step": loaded.step,
     }
     for piece in continuation:
-        if piece.tokens:
-            yield {"tokens": [shown(loaded, token) for token in piece.tokens]}
+        if piece.tokens or piece.text:
+            yield {"tokens": [shown(loaded, token) for token in piece.tokens], "text": piece.text}
+    if continuation.ended_at is not None:
+        yield {"tokens": [shown(loaded, continuation.ended_at)]}
     yield {"end": continuation.finish_reason}
 
 
@@ -206,4 +240,5 @@ def about(run: ServedRun) -> dict[str, Any]:
         "tokenizer": f"{loaded.tokenizer.part} of {loaded.tokenizer.vocab_size:,}",
         "vocab_size": loaded.tokenizer.vocab_size,
         "heads": heads,
+        "chats": bool(loaded.tokenizer.chat_template),
     }

@@ -208,7 +208,7 @@ def test_errors_have_the_status_that_clients_expect(api):
     assert complete(api, 400, model="")["error"]["message"] == "model: missing; served here: a-1, a-2."
     assert complete(api, 404, stream=True, model="gpt-4")["error"]["param"] == "model"
     assert complete(api, 400, stream=True, prompt="Z")["error"]["param"] == "prompt"
-    chat = api.post("/v1/chat/completions", json={})
+    chat = api.post("/v1/chat/completions", json={"model": "a-1", "messages": [{"role": "user", "content": "to be"}]})
     assert chat.status_code == 404 and "/v1/completions" in chat.json()["error"]["message"]
     assert api.get("/v1/nothing").json()["error"]["message"] == "GET /v1/nothing: Not Found."
     assert api.get("/v1/completions").status_code == 405

@@ -1,5 +1,5 @@
 "use strict";
-// The prompt and the sliders. A change begins a new text at once; the one in progress is cancelled.
+// The prompt and the sliders. A change begins a new text, or the last answer, at once; the one in progress is cancelled.
 const page = JSON.parse(by("data").textContent);
 const GAP = 80; // least milliseconds between two beginnings, while a slider moves
 
@@ -76,25 +76,31 @@ async function generate() {
   controller?.abort();
   const current = controller = new AbortController();
   began = performance.now();
-  const body = { prompt: by("prompt").value, removed: panels.map((panel) => [...panel.heads.removed]) };
+  const body = { removed: panels.map((panel) => [...panel.heads.removed]) };
+  if (chatting) {
+    if (!panels.every((panel) => panel.talk.messages.length)) return;
+    body.messages = questions();
+    panels.forEach((panel) => panel.talk.begin());
+  } else body.prompt = by("prompt").value;
   for (const spec of SLIDERS) if (values[spec.name] !== spec.off) body[spec.name] = values[spec.name];
   by("stop").disabled = false;
   const counts = { tokens: 0, first: 0 };
   try {
-    await follow(await post("api/generate", body, current.signal), (event) => receive(event, current, counts));
+    await follow(await post(chatting ? "api/chat" : "api/generate", body, current.signal), (event) => receive(event, current, counts));
     if (current === controller) finished(counts);
   } catch (error) {
     if (current !== controller || error.name === "AbortError") return;
     by("stop").disabled = true;
-    panels.forEach((panel) => panel.say(error.message, true));
+    panels.forEach((panel) => panel.fail(error.message));
   }
 }
 
 function receive(event, current, counts) {
   if (current !== controller) return;
   const panel = panels[event.run];
-  if (event.error) panel ? panel.say(event.error.message, true) : panels.forEach((other) => other.say(event.error.message, true));
+  if (event.error) (panel ? [panel] : panels).forEach((other) => other.fail(event.error.message));
   if (event.prompt) panel.begin(event);
+  if (event.text) panel.talk.add(event.text);
   if (event.tokens) {
     counts.first ||= performance.now() - began;
     counts.tokens += event.tokens.length;
@@ -114,7 +120,7 @@ function start() {
   by("sliders").append(...SLIDERS.map(slider));
   if (matchMedia("(max-width: 52rem)").matches) by("settings").open = false;
   by("prompt").value = page.prompt;
-  by("prompt").addEventListener("input", begin);
+  by("prompt").addEventListener("input", () => { if (!chatting) begin(); });
   by("prompt").placeholder = "Type a beginning";
   by("again").addEventListener("click", () => {
     const seed = SLIDERS.find((spec) => spec.name === "seed");
@@ -128,6 +134,7 @@ function start() {
   });
   by("panels").classList.toggle("two", panels.length > 1);
   begin();
+  startChat();
 }
 
 start();

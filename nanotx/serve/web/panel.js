@@ -36,12 +36,13 @@ class Panel {
     this.head = make("h2", "run-name");
     this.note = make("p", "note");
     this.note.setAttribute("role", "status");
+    this.talk = new Talk(run.name);
     this.buildText();
     this.buildLikeliest();
     this.heads = new Heads(this, change);
     const below = make("div", "below");
     below.append(this.likeliest, this.heads.box);
-    this.box.append(this.head, this.note, this.text, this.legend(), below);
+    this.box.append(this.head, this.talk.box, this.note, this.text, this.legend(), below);
     this.about(run);
   }
 
@@ -82,21 +83,33 @@ class Panel {
 
   // The text.
 
-  begin(event) {
+  clear() {
     this.tokens = [];
     this.text.replaceChildren();
     this.selected = -1;
     this.follows = true;
+    this.caption.replaceChildren();
+    this.list.replaceChildren();
+  }
+
+  begin(event) {
+    this.clear();
     this.prompted = event.prompt.length;
     if (event.step !== this.run.step) this.about({ ...this.run, step: event.step });
     this.say(event.left_out ? "The prompt is longer than the context of " + this.run.context + " tokens: its first "
-      + event.left_out.toLocaleString("en") + " are not read." : "");
+      + event.left_out.toLocaleString("en") + " are not read." : event.dropped ? "The context of " + this.run.context
+      + " tokens is full: the oldest " + (event.dropped === 1 ? "turn is" : event.dropped + " turns are") + " not read." : "");
     this.add(event.prompt);
   }
 
   say(text, bad) {
     this.note.textContent = text;
     this.note.classList.toggle("bad", Boolean(bad));
+  }
+
+  fail(message) {
+    this.say(message, true);
+    if (chatting) this.talk.fail();
   }
 
   add(tokens) {
@@ -199,7 +212,7 @@ class Panel {
     const kind = chosen ? (this.selected < this.prompted ? ", in the prompt" : ", sampled") : "";
     button.setAttribute("aria-label", visible(text) + ", " + percent(p) + kind);
     const texts = [...this.tokens.slice(0, this.selected).map((token) => token.text), text];
-    button.disabled = texts.some((other) => other.startsWith("bytes:"));
+    button.disabled = chatting || texts.some((other) => other.startsWith("bytes:"));
     button.title = button.disabled ? "" : "Continue the text with this token";
     button.addEventListener("click", () => { by("prompt").value = texts.join(""); this.change(); });
     item.append(button);

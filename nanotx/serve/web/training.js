@@ -91,7 +91,7 @@ class Training {
       if (news.frames.length) this.showFilm();
     } while (news.more);
     if (news.problem) this.state.textContent = news.problem;
-    if (news.about.step !== this.panel.run.step) { this.panel.about(news.about); begin(); }
+    if (news.about.step !== this.panel.run.step) { this.panel.about(news.about); offerChat(); begin(); }
   }
 
   of(kind) {
