@@ -31,6 +31,7 @@ class Options:
     resume: bool = False  # continue the run in this folder from its newest valid checkpoint
     restart: bool = False  # start the run in this folder again; its old files are moved aside, not deleted
     allow_mismatch: bool = False  # resume although recipe, corpus or tokenizer differ from those of the run
+    depth: int = option("LAYERS", 0)  # layers; width, heads, rate, batch and tokens follow by rules (docs/scale.md)
     ranks: int = 1  # processes of this machine that train together; under torchrun it says how many
     rank_timeout: float = 600.0  # seconds that one of them may take longer than the others for its part of a step
     parallel: Literal["replicas", "owner"] = (

@@ -9,14 +9,16 @@ from pathlib import Path
 from types import FrameType
 
 from nanotx.cli.console import check_output
-from nanotx.cli.run import recipe_by_name, with_source, with_tokenizer_unless_named
+from nanotx.cli.depth import read_at_depth
+from nanotx.cli.run import recipe_by_name, with_source
 from nanotx.config.command_line import collect_flags, positional_args
 from nanotx.errors import ConfigError, did_you_mean, printable, shell_quoted
 from nanotx.hardware.cpu import cores
 from nanotx.hardware.device import choose_machine
 from nanotx.recipe import Recipe
-from nanotx.recipe_flags import describe_budget, read_recipe
+from nanotx.recipe_flags import describe_budget
 from nanotx.recipe_swaps import describe_swaps
+from nanotx.training.dataset import with_tokenizer_unless_named
 from nanotx.training.signals import STOPS, Stopped, process_ends
 
 
@@ -53,7 +55,7 @@ def read_base(prog: str, argv: Sequence[str], own: Collection[str]) -> tuple[Rec
     base, rest, name = recipe_by_name([*argv], prog)
     try:
         base, rest, merged = with_source(base, rest)
-        recipe, named = read_recipe(base, rest, page_of(argv[0]))
+        recipe, named, turned = read_at_depth(base, rest, page_of(argv[0]))
     except ConfigError as error:
         text = str(error).replace(f"{page_of(argv[0])}: ", f"{prog} {shell_quoted(argv[0])}: ", 1)
         if unknown := re.search(r"--([\w-]+): no such flag\.", text):
@@ -61,7 +63,7 @@ def read_base(prog: str, argv: Sequence[str], own: Collection[str]) -> tuple[Rec
             text = text.replace(unknown[0], f"{unknown[0]}{near}") if near and "Did you mean" not in text else text
         raise type(error)(text) from None
     recipe = with_tokenizer_unless_named(recipe, named | merged, rest)
-    for line in [*describe_budget(base, rest, recipe), *describe_swaps(base, rest, recipe)]:
+    for line in [*turned, *describe_budget(base, rest, recipe), *describe_swaps(base, rest, recipe)]:
         say(line)
     return recipe, name
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import nanotx
 from nanotx.cli.dashboard import Display, Silent
+from nanotx.cli.depth import read_at_depth
 from nanotx.cli.entry import run_and_exit
 from nanotx.cli.notebook import run_display
 from nanotx.cli.recipe_list import ENTRY_POINT_GROUP, PROG, builtin_recipes, missing_name, no_such_recipe, train_page
@@ -52,7 +53,7 @@ from nanotx.runs.resume_check import (
 from nanotx.runs.session import Session, Work
 from nanotx.training.callbacks.base import Callback
 from nanotx.training.callbacks.logger import Logger
-from nanotx.training.dataset import with_tokenizer_of_tokens
+from nanotx.training.dataset import with_tokenizer_unless_named
 from nanotx.training.plugin_checks import laws_of_foreign
 from nanotx.training.signals import Interrupted, Stop, listening
 
@@ -123,19 +124,6 @@ def train(
     return load(folder.path)
 
 
-def with_tokenizer_unless_named(recipe: Recipe, named: Collection[str], argv: Sequence[str]) -> Recipe:
-    """Return a recipe with the tokenizer that its token files hold, if it has any and no other tokenizer was asked for.
-
-    Args:
-        recipe: as files and flags make it.
-        named: the fields that these have set.
-        argv: the files and flags.
-    """
-    flags = collect_flags(argv)
-    asked = "tokenizer" in flags or ("corpus" not in flags and "tokenizer" in named)
-    return recipe if asked else with_tokenizer_of_tokens(recipe)
-
-
 def check_callbacks(callbacks: object) -> None:
     """Raise ConfigError unless a value is a sequence of callbacks.
 
@@ -199,7 +187,7 @@ def run_leading(
     if not saved:
         recipe, argv, merged = with_source(recipe, argv)
     base = saved or recipe
-    recipe, named = read_recipe(base, argv, prog or f"nanotx train {name}")
+    recipe, named, turned = read_at_depth(base, argv, prog or f"nanotx train {name}")
     named |= merged
     begun_from = (label, apply_files(base, argv)[0]) if label else None
     if not saved:
@@ -210,7 +198,7 @@ def run_leading(
     display = Display()
     unproven = [] if saved else laws_of_foreign(recipe, options.load)
     swaps = describe_swaps(base, argv, recipe)
-    remarks = (*ignored, *describe_budget(base, argv, recipe), *swaps, *unproven)
+    remarks = (*ignored, *turned, *describe_budget(base, argv, recipe), *swaps, *unproven)
     if saved:
         check_init(saved, recipe)
         recipe = obey_budget(saved, resolve_auto(saved, recipe), folder)

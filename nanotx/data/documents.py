@@ -6,10 +6,13 @@ A row is read in one of two ways:
 
 - joined: as one text, so that a document reads those before it in its row;
 - apart: each document as if it were alone (see `nanotx/nn/documents.py`), and no document predicts the next one.
+
+Documents that stay on the disk are packed by `packed_files.py`.
 """
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -17,9 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 from nanotx.data.batches import CPU, Order, permute
+from nanotx.data.stored_ids import DiskIds
 from nanotx.errors import DataError
 from nanotx.nn.loss.chunked_loss import IGNORE
 from nanotx.nn.shapes import Tokens
+
+Rows = slice | Order
 
 PADDING = 0
 """The id in the places of a row that no document fills; it is never a target, and no document reads it."""
@@ -48,9 +54,75 @@ class Documents:
         return np.append(self.starts[1:], len(self.ids))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Packed:
+class PackedRows(ABC):
     """Rows of documents: each has the ids of a window and the one after it."""
+
+    apart: bool  # whether each document is read as if it were alone
+
+    @property
+    @abstractmethod
+    def context(self) -> int:
+        """Return the number of tokens that a row reads."""
+
+    @property
+    def flat(self) -> NDArray[np.integer] | DiskIds:
+        """Return the ids of all rows, one after another."""
+        return FlatRows(self)
+
+    @property
+    @abstractmethod
+    def targets(self) -> int:
+        """Return the number of ids that are learned."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    @abstractmethod
+    def read(self, rows: Rows) -> NDArray[np.int32]:
+        """Return the ids of some rows, "rows context+1"."""
+
+    @abstractmethod
+    def numbers_of(self, rows: Rows) -> NDArray[np.int32]:
+        """Return the number of each id's document in its row, from 0; the padding has a number of its own."""
+
+    @abstractmethod
+    def counted_of(self, rows: Rows) -> NDArray[np.bool_]:
+        """Return which ids of some rows are learned, as targets."""
+
+    def indices(self, rows: Rows) -> Order:
+        """Return the numbers of some rows."""
+        return np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
+
+    def spread(self, count: int) -> "Packed":
+        """Return so many rows of these, evenly spread, or all where there are no more."""
+        count = min(count, len(self))
+        rows = np.arange(count) * len(self) // max(1, count)
+        ids, numbers, counted = self.read(rows), self.numbers_of(rows), self.counted_of(rows)
+        return Packed(ids=ids, numbers=numbers, counted=counted, apart=self.apart)
+
+    def learned(self, rows: Rows) -> NDArray[np.bool_]:
+        """Return which targets of some rows are learned."""
+        learned = self.counted_of(rows)[:, 1:]
+        if not self.apart:
+            return learned
+        numbers = self.numbers_of(rows)
+        return learned & (numbers[:, 1:] == numbers[:, :-1])
+
+    def batch(self, rows: Rows) -> tuple[Tokens, Tokens]:
+        """Return the inputs of some rows, and the next token of each: IGNORE where it is not learned."""
+        ids = self.read(rows).astype(np.int64)
+        y = np.where(self.learned(rows), ids[:, 1:], IGNORE)
+        return torch.from_numpy(ids[:, :-1]), torch.from_numpy(y)
+
+    def documents(self, rows: Rows) -> Tokens | None:
+        """Return the number of each input's document; None where rows are read as one text."""
+        return torch.from_numpy(self.numbers_of(rows)[:, :-1].astype(np.int64)) if self.apart else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Packed(PackedRows):
+    """Rows of documents in memory."""
 
     ids: NDArray[np.int32]  # "rows context+1"
     numbers: NDArray[np.int32]  # of each id's document in its row, from 0; the padding has a number of its own
@@ -59,33 +131,46 @@ class Packed:
 
     @property
     def context(self) -> int:
-        """Return the number of tokens that a row reads."""
+        """See `PackedRows.context`."""
         return self.ids.shape[1] - 1
+
+    @property
+    def flat(self) -> NDArray[np.int32]:
+        """See `PackedRows.flat`."""
+        return self.ids.reshape(-1)
 
     @cached_property
     def targets(self) -> int:
-        """Return the number of ids that are learned."""
-        return int(self.learned(slice(None)).sum())
+        """See `PackedRows.targets`."""
+        return int(self.learned(np.arange(len(self.ids))).sum())
 
-    def spread(self, count: int) -> "Packed":
-        """Return so many rows of these, evenly spread, or all where there are no more."""
-        rows = np.arange(min(count, len(self.ids))) * len(self.ids) // min(count, len(self.ids))
-        return replace(self, ids=self.ids[rows], numbers=self.numbers[rows], counted=self.counted[rows])
+    def __len__(self) -> int:
+        return len(self.ids)
 
-    def learned(self, rows: slice | Order) -> NDArray[np.bool_]:
-        """Return which targets of some rows are learned."""
-        learned = self.counted[rows, 1:]
-        return learned & (self.numbers[rows, 1:] == self.numbers[rows, :-1]) if self.apart else learned
+    def read(self, rows: Rows) -> NDArray[np.int32]:
+        """See `PackedRows.read`."""
+        return self.ids[rows]
 
-    def batch(self, rows: slice | Order) -> tuple[Tokens, Tokens]:
-        """Return the inputs of some rows, and the next token of each: IGNORE where it is not learned."""
-        ids = self.ids[rows].astype(np.int64)
-        y = np.where(self.learned(rows), ids[:, 1:], IGNORE)
-        return torch.from_numpy(ids[:, :-1]), torch.from_numpy(y)
+    def numbers_of(self, rows: Rows) -> NDArray[np.int32]:
+        """See `PackedRows.numbers_of`."""
+        return self.numbers[rows]
 
-    def documents(self, rows: slice | Order) -> Tokens | None:
-        """Return the number of each input's document; None where rows are read as one text."""
-        return torch.from_numpy(self.numbers[rows, :-1].astype(np.int64)) if self.apart else None
+    def counted_of(self, rows: Rows) -> NDArray[np.bool_]:
+        """See `PackedRows.counted_of`."""
+        return self.counted[rows]
+
+
+class FlatRows(DiskIds):
+    """The ids of packed rows, one row after another, padding included."""
+
+    def __init__(self, rows: PackedRows) -> None:
+        self.packed, self.width = rows, rows.context + 1
+        self.count, self.dtype = len(rows) * self.width, np.dtype(np.int32)
+
+    def read(self, first: int, count: int) -> NDArray[np.integer]:
+        """See `DiskIds.read`."""
+        low, high = first // self.width, -(-(first + count) // self.width)
+        return self.packed.read(np.arange(low, high)).reshape(-1)[first - low * self.width :][:count]
 
 
 def pack(documents: Documents, context: int, apart: bool) -> Packed:
@@ -139,7 +224,7 @@ class PackedWindows:
     As with `Windows`, the rows of a step are a pure function of seed and step.
     """
 
-    packed: Packed
+    packed: PackedRows
     seed: int
     device: torch.device = CPU  # where batches are
 
@@ -152,19 +237,18 @@ class PackedWindows:
         return self.packed.context
 
     @property
-    def ids(self) -> NDArray[np.int32]:
+    def ids(self) -> NDArray[np.integer] | DiskIds:
         """Return the ids of all rows, one after another."""
-        return self.packed.ids.reshape(-1)
+        return self.packed.flat
 
     @property
     def per_epoch(self) -> int:
         """Return the number of rows."""
-        return len(self.packed.ids)
+        return len(self.packed)
 
     def order(self, step: int, batch: int) -> Order:
         """Return the rows of a step."""
-        index = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)
-        return permute(index % self.per_epoch, self.per_epoch, self.seed, index // self.per_epoch)
+        return row_order(step * batch, (step + 1) * batch, self.per_epoch, self.seed)
 
     def starts(self, step: int, batch: int) -> Order:
         """Return where the rows of a step begin, in the ids of all rows."""
@@ -194,3 +278,9 @@ class PackedWindows:
     def learned(self, step: int, batch: int) -> int:
         """Return the number of targets of a step that are learned, those of all its rows."""
         return int(self.packed.learned(self.order(step, batch)).sum())
+
+
+def row_order(first: int, end: int, count: int, seed: int) -> Order:
+    """Return which rows are read from the `first` that is read up to the `end`, of so many, each once an epoch."""
+    index = np.arange(first, end, dtype=np.int64)
+    return permute(index % count, count, seed, index // count) if len(index) else index

@@ -1,4 +1,4 @@
-"""Corpora of one large text that is fetched on first use, kept in the user's cache folder, and read in pieces."""
+"""Corpora of large files that are fetched on first use, kept in the user's cache folder, and read in pieces."""
 
 import os
 import sys
@@ -58,21 +58,42 @@ class Fetched(Corpus):
         Raises:
             Unavailable: it cannot be fetched.
         """
-        from platformdirs import user_cache_dir
+        return self.fetched(self.source, self.place)
 
-        own = Path(os.environ.get("NANOTX_DATA") or os.devnull) / self.place
-        if own.is_file():
-            return own
-        cached = Path(user_cache_dir("nanotx")) / self.place
-        if not cached.is_file():
-            try:
-                fetch_file(self.source, cached, say, open_range)
-            except Unavailable as error:
-                raise Unavailable(
-                    f"corpus {self.part}: {error} Or set NANOTX_DATA to a folder that holds {self.place.as_posix()}, "
-                    "or try the recipe on a text of our own with --corpus.stand-in."
-                ) from error
+    def fetched(self, source: LargeFile, place: Path) -> Path:
+        """Return the path of a file, which is fetched where it is not on this machine.
+
+        Args:
+            source: the file on its server.
+            place: in the folder NANOTX_DATA, and in the user's cache.
+
+        Raises:
+            Unavailable: it cannot be fetched.
+        """
+        if (path := at_hand(place)) is not None:
+            return path
+        cached = cache_folder() / place
+        try:
+            fetch_file(source, cached, say, open_range)
+        except Unavailable as error:
+            raise Unavailable(
+                f"corpus {self.part}: {error} Or set NANOTX_DATA to a folder that holds {place.as_posix()}, "
+                "or try the recipe on a text of our own with --corpus.stand-in."
+            ) from error
         return cached
+
+
+def at_hand(place: Path) -> Path | None:
+    """Return the path of a file in the folder NANOTX_DATA or the user's cache; None where it is in neither."""
+    own = Path(os.environ.get("NANOTX_DATA") or os.devnull) / place
+    return next((path for path in (own, cache_folder() / place) if path.is_file()), None)
+
+
+def cache_folder() -> Path:
+    """Return the folder in which fetched files are kept."""
+    from platformdirs import user_cache_dir  # only a fetched text needs it
+
+    return Path(user_cache_dir("nanotx"))
 
 
 def say(line: str) -> None:

@@ -182,7 +182,7 @@ class StoredIds(DiskIds):
             if (np.diff(ends, prepend=found[-1][-1:] + first) < 0).any() or int(ends[-1]) > self.count:
                 raise DataError(f"{self.path}: its ends of documents are damaged; encode the texts again.")
             found.append(ends[ends <= first + count] - first)
-            low, at_once = low + len(ends), 16 * at_once
+            low, at_once = low + len(ends), 4 * at_once
             if ends[-1] > first + count:
                 break
         return np.unique(np.concatenate(found))

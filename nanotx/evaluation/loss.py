@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from nanotx.data.documents import Packed
+from nanotx.data.documents import PackedRows
 from nanotx.hardware.device import Machine
 from nanotx.nn.loss.chunked_loss import IGNORE
 from nanotx.nn.shapes import Tokens
@@ -38,7 +38,9 @@ class EvalText:
     unknown: int = 0  # the number of unknown tokens, whose text is not counted in `size`
     windows: tuple[NDArray[np.integer], ...] = ()  # read in place of `ids`; the first token of each is not scored
     requested_tokens: int = 0  # how many tokens to read in windows, approximately; 0 for all of the text
-    packed: Packed | None = None  # rows of documents that are read in place of `ids`, some of whose tokens are scored
+    packed: PackedRows | None = (
+        None  # rows of documents that are read in place of `ids`, some of whose tokens are scored
+    )
 
     @property
     def tokens(self) -> int:
@@ -71,7 +73,7 @@ class EvalText:
         if self.packed is None:
             yield from ((x, y, None) for x, y in self.batches(context, rows))
             return
-        for first in range(0, len(self.packed.ids), rows):
+        for first in range(0, len(self.packed), rows):
             some = slice(first, first + rows)
             yield *self.packed.batch(some), self.packed.documents(some)
 

@@ -8,8 +8,14 @@
     learning rate   of adamw, in inverse proportion to the width; muon's stay, whose step is scaled by the shape
     all else        as in the recipe: batch, context, ratios of the ffn, dropout
 
+A depth (`--depth`) sets the layers, from which the width follows by the same rules, and the batch as well:
+
+    batch           in proportion to the tokens to the power 0.383, rounded to a power of two times the recipe's
+    learning rate   of adamw, besides, in proportion to the square root of the batch
+
 Sources: tokens in proportion to size, Hoffmann et al. 2022, https://arxiv.org/abs/2203.15556; the rate of hidden
-matrices under Adam, Yang et al. 2022, https://arxiv.org/abs/2203.03466, table 3
+matrices under Adam, Yang et al. 2022, https://arxiv.org/abs/2203.03466, table 3; the batch, Bergsma et al. 2025,
+https://arxiv.org/abs/2505.13738; its square root, Malladi et al. 2022, https://arxiv.org/abs/2205.10287
 """
 
 import math
@@ -21,13 +27,22 @@ from nanotx.errors import ConfigError
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
 from nanotx.nn.transformer import Model
-from nanotx.recipe import Recipe
+from nanotx.recipe import BUDGETS, Recipe, Train
 
 UNIT = 8
 """What divides the width of a model that has one head: an even number for positions that rotate pairs."""
 
 ON_THE_DIAL = ("model.dim", "model.layers")
 """Fields that no arm may set for itself."""
+
+SET_BY_DEPTH = (
+    *(*ON_THE_DIAL, "attention.heads", "attention.kv_heads", "optimizer.lr", "schedule.warmup", "train.batch_size"),
+    *(f"train.{budget}" for budget in BUDGETS),
+)
+"""Fields that a depth sets."""
+
+BATCH_POWER = 0.383
+"""The power of the tokens in whose proportion the best batch grows."""
 
 C = TypeVar("C")
 
@@ -45,6 +60,22 @@ class Size:
         return f"{self.recipe.model.dim}x{self.recipe.model.layers}"
 
 
+def at_depth(recipe: Recipe, depth: int, vocab_size: int) -> Recipe:
+    """Return a recipe at a number of layers, with all that follows from it.
+
+    Args:
+        recipe: whose budget is not in seconds.
+        depth: number of layers.
+        vocab_size: of its tokenizer.
+
+    Raises:
+        ConfigError: the budget is in seconds, or layers that share weights or repeat a pattern do not divide the depth.
+    """
+    model = resized_model(recipe.model, depth / recipe.model.layers, depth)
+    work = flops_per_token(model, vocab_size) / flops_per_token(recipe.model, vocab_size)
+    return with_model(recipe, model, work, batch_growth(recipe.train, work))
+
+
 def resized(recipe: Recipe, share: float, vocab_size: int) -> Recipe:
     """Return a recipe at about a share of its width.
 
@@ -54,23 +85,62 @@ def resized(recipe: Recipe, share: float, vocab_size: int) -> Recipe:
         vocab_size: of its tokenizer.
     """
     model = resized_model(recipe.model, share)
-    ratio = model.dim / recipe.model.dim
     work = flops_per_token(model, vocab_size) / flops_per_token(recipe.model, vocab_size)
-    steps = max(1, round(recipe.train.steps * work))
-    schedule, optimizer = recipe.schedule, recipe.optimizer
+    return with_model(recipe, model, work, 1.0)
+
+
+def with_model(recipe: Recipe, model: Model, work: float, batch: float) -> Recipe:
+    """Return a recipe with another size of its model, and the budget, warm-up and rate that follow.
+
+    Args:
+        recipe: with the model as it was.
+        model: at another size.
+        work: its operations per token, relative to those before.
+        batch: rows of a step, relative to those before.
+    """
+    train, schedule, optimizer = with_budget(recipe.train, work, batch), recipe.schedule, recipe.optimizer
     if "warmup" in fields(type(schedule)):
-        schedule = with_fields(schedule, warmup=round(cast(Any, schedule).warmup * steps / recipe.train.steps))
+        before = cast(Any, schedule).warmup
+        warmup = before * train.steps / recipe.train.steps if train.steps else before * work / batch
+        schedule = with_fields(schedule, warmup=round(warmup))
     if optimizer.part == "adamw":
-        optimizer = with_fields(optimizer, lr=float(f"{cast(Any, optimizer).lr / ratio:.4g}"))
-    return replace(recipe, model=model, train=recipe.train.with_steps(steps), schedule=schedule, optimizer=optimizer)
+        lr = cast(Any, optimizer).lr * recipe.model.dim / model.dim * math.sqrt(batch)
+        optimizer = with_fields(optimizer, lr=float(f"{lr:.4g}"))
+    return replace(recipe, model=model, train=train, schedule=schedule, optimizer=optimizer)
 
 
-def resized_model(model: Model, share: float) -> Model:
-    """Return a model at about a share of its width, with heads and layers in proportion."""
+def with_budget(train: Train, work: float, batch: float) -> Train:
+    """Return the plan with tokens in proportion to the operations of one.
+
+    Raises:
+        ConfigError: the budget is in seconds.
+    """
+    name, amount = train.budget
+    if name == "seconds":
+        raise ConfigError(
+            "train.seconds: the dial turns tokens, and what a time buys depends on the hour; give --train.steps, "
+            "tokens, bytes or flops."
+        )
+    times = {"steps": work / batch, "flops": work * work}.get(name, work)
+    more = {name: amount * times if name == "flops" else max(1, round(amount * times))}
+    return replace(train, batch_size=round(train.batch_size * batch), **cast(Any, more))
+
+
+def batch_growth(train: Train, work: float) -> float:
+    """Return by what power of two a batch grows with the tokens; a smaller one still has whole micro-batches."""
+    power = round(BATCH_POWER * math.log2(work))
+    whole = int(train.micro_batch_size) if train.micro_batch_size not in (0, "auto") else train.grad_accum_steps
+    while power < 0 and train.batch_size % (whole * 2**-power):
+        power += 1
+    return 2.0**power
+
+
+def resized_model(model: Model, share: float, layers: int | None = None) -> Model:
+    """Return a model at about a share of its width, with heads in proportion, and layers too unless they are given."""
     common = math.gcd(*(attention.heads for attention in model.attentions())) or 1
     unit = model.dim // common if common > 1 else min(UNIT, model.dim)
     dim = model.dim if share == 1 else max(1, round(share * model.dim / unit)) * unit
-    layers = max(1, round(model.layers / model.share * dim / model.dim)) * model.share
+    layers = layers or max(1, round(model.layers / model.share * dim / model.dim)) * model.share
 
     def narrower(attention: Attention) -> Attention:
         if common == 1:

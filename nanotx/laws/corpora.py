@@ -47,9 +47,15 @@ def split(corpus: Corpus) -> None:
 
 
 def split_ids(corpus: Corpus, files: TokenFiles) -> None:
-    """Raise LawBroken unless the training and the validation ids, joined, are the ids of the files; see `split`."""
+    """Raise LawBroken unless the training and the validation ids, joined, are the ids of the files; see `split`.
+
+    Where documents are kept apart, validation begins with the first of them that begins in its share, or the last one.
+    """
     train, val = (np.concatenate([[], *(open_tokens(path).ids[:] for path in some)]) for some in files.paths.values())
     share = 0 if files.val else round(len(train) * corpus.validation)
+    if share and corpus.keeps_apart:
+        begins = document_begins(files)
+        share = len(train) - next((begin for begin in begins if begin >= len(train) - share), begins[-1])
     try:
         parts = open_split(corpus, files, Saved(path=str(files.train[0])))
     except DataError as error:
@@ -60,3 +66,13 @@ def split_ids(corpus: Corpus, files: TokenFiles) -> None:
     for name, ids, want in zip(("train", "validate"), (parts.train, parts.val), expected, strict=True):
         if not np.array_equal(ids[:], want):
             raise LawBroken(f"split: the {len(ids)} ids to {name} on are not the {len(want)} of the files in order.")
+
+
+def document_begins(files: TokenFiles) -> list[int]:
+    """Return where the documents of the training files begin, those files joined."""
+    begins, before = {0}, 0
+    for path in files.paths["train"]:
+        ids = open_tokens(path).ids
+        begins |= {before, *(before + ids.document_ends(0, len(ids))).tolist()}
+        before += len(ids)
+    return sorted(begins - {before}) or [0]

@@ -5,11 +5,12 @@ import math
 import numpy as np
 
 from nanotx.data.batches import Windows
-from nanotx.data.mixtures import MixedWindows
+from nanotx.data.documents import PackedWindows
+from nanotx.data.mixtures import MixedDocuments, MixedWindows
 from nanotx.errors import LawBroken
 
 
-def shares_kept(windows: MixedWindows, rows: int, batch: int) -> None:
+def shares_kept(windows: MixedWindows | MixedDocuments, rows: int, batch: int) -> None:
     """Raise LawBroken unless each text has its weight of the rows, after every number of rows, within a few of them.
 
     Args:
@@ -63,14 +64,14 @@ def each_text_once(windows: MixedWindows, rows: int, batch: int) -> None:
         offset += share.length
 
 
-def places(windows: MixedWindows, rows: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+def places(windows: MixedWindows | MixedDocuments, rows: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the text of each row, by where it begins, and where it begins."""
     starts = np.concatenate([windows.starts(step, batch) for step in range(math.ceil(rows / batch))])[:rows]
     edges = np.cumsum([share.length for share in windows.shares])
     return np.searchsorted(edges, starts, side="right"), starts
 
 
-def ranks_agree(windows: Windows, step: int, batch: int, ranks: int) -> None:
+def ranks_agree(windows: Windows | PackedWindows, step: int, batch: int, ranks: int) -> None:
     """Raise LawBroken unless ranks that each read an aligned block of a step's rows read, together, the step's rows.
 
     A rank computes its rows from the seed, the step and the row alone: as those of a step of fewer rows.

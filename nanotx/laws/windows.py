@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from nanotx.data.batches import Windows
+from nanotx.data.documents import PackedWindows
 from nanotx.errors import LawBroken
 
 
@@ -95,7 +96,7 @@ def covers_both_ends(windows: Windows, epochs: int) -> None:
         )
 
 
-def batch_invariant_order(windows: Windows, steps: Sequence[int], batch: int) -> None:
+def batch_invariant_order(windows: Windows | PackedWindows, steps: Sequence[int], batch: int) -> None:
     """Raise LawBroken unless the rows of a step are the next windows of one order, whatever the batch.
 
     So micro-batches and ranks may divide the rows of a step in any way. The order is a pure function of seed and step:

@@ -11,6 +11,7 @@ import numpy as np
 
 from nanotx.config.plugin_errors import describe_value
 from nanotx.data.corpus import Corpus, TokenFiles
+from nanotx.data.packed_files import boundary
 from nanotx.data.shares import Share
 from nanotx.data.stored_ids import DiskIds, JoinedIds
 from nanotx.errors import ConfigError, DataError, TokenizerError
@@ -71,7 +72,7 @@ def open_split(
         check: called with the identity and the number of ids before anything else is read; may raise.
 
     Raises:
-        DataError: a file is missing, damaged or too short.
+        DataError: a file is missing, damaged or too short, or its documents are to be kept apart and are not marked.
         TokenizerError: another tokenizer made one of them.
     """
     headers = {name: [read_header(path) for path in some] for name, some in files.paths.items()}
@@ -85,6 +86,8 @@ def open_split(
         raise TokenizerError(f"{corpus.where()}: {error}") from None
     except DataError as error:
         raise DataError(f"{corpus.where()}: {error}") from None
+    if corpus.keeps_apart:
+        check_marked(corpus, files, headers)
     texts = texts_of(files, opened["train"])
     train, val, lengths = split_ids(corpus, texts, opened["val"])
     shares = shares_of(files, lengths)
@@ -143,6 +146,17 @@ def check_one_tokenizer(corpus: Corpus, files: TokenFiles, headers: dict[str, li
             )
 
 
+def check_marked(corpus: Corpus, files: TokenFiles, headers: dict[str, list[Header]]) -> None:
+    """Raise DataError if a file has ids and marks no documents."""
+    for name, paths in files.paths.items():
+        for path, header in zip(paths, headers[name], strict=True):
+            if header.count and not header.documents:
+                raise DataError(
+                    f"{corpus.where()}: {path}: marks no documents, so they cannot be kept apart; encode the texts "
+                    "again (nanotx tokenizer encode marks them), or try --corpus.documents join."
+                )
+
+
 def identity(headers: dict[str, list[Header]]) -> str:
     """Return a digest that changes where any id of any file does, or the order of the files."""
     lines = [f"{name} {header.tokenizer} {header.sha256}\n" for name, some in headers.items() for header in some]
@@ -152,11 +166,15 @@ def identity(headers: dict[str, list[Header]]) -> str:
 def split_ids(corpus: Corpus, texts: list[list[TokenFile]], val: list[TokenFile]) -> tuple[DiskIds, DiskIds, list[int]]:
     """Return the ids to train on, those to validate on, and how many of each text are to train on.
 
+    Where documents are kept apart, a text is cut where one begins.
+
     Raises:
         DataError: one of the two would be empty.
     """
     joined = [JoinedIds([(file.ids, 0, len(file.ids)) for file in text]) for text in texts]
     cuts = [len(text) if val else len(text) - round(len(text) * corpus.validation) for text in joined]
+    if corpus.keeps_apart:
+        cuts = [boundary(text, cut) if cut < len(text) else cut for text, cut in zip(joined, cuts, strict=True)]
     train = JoinedIds([(text, 0, cut) for text, cut in zip(joined, cuts, strict=True)])
     ends = [(text, cut, len(text)) for text, cut in zip(joined, cuts, strict=True)]
     rest = JoinedIds([(file.ids, 0, len(file.ids)) for file in val] if val else ends)
@@ -165,7 +183,7 @@ def split_ids(corpus: Corpus, texts: list[list[TokenFile]], val: list[TokenFile]
         how = "in its files" if val else f"of its {count:,} with validation={corpus.validation:g}"
         raise DataError(
             f"{corpus.where()}: {len(train):,} tokens to train on and {len(rest):,} to validate on {how}; both need "
-            "some: try a longer file, or another --corpus.validation."
+            f"some: try {'more documents' if corpus.keeps_apart else 'a longer file'}, or another --corpus.validation."
         )
     whole = len(joined) == 1 and cuts[0] == len(joined[0])
     return joined[0] if whole else train, rest, cuts

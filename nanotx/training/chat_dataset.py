@@ -8,13 +8,16 @@ from itertools import accumulate
 import numpy as np
 
 from nanotx.data.conversations import Conversation, Conversations
-from nanotx.data.documents import Documents, pack
+from nanotx.data.documents import Documents, PackedRows, pack
 from nanotx.errors import ConfigError, DataError, TextError
 from nanotx.evaluation.loss import EvalText
-from nanotx.evaluation.texts import byte_count
+from nanotx.evaluation.texts import byte_count, count_unknown
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers.base import Ids
 from nanotx.tokenizers.chat_template import TODAY, ChatTemplate, EncodedChat
+
+ROWS = 1 << 10
+"""Rows of documents whose bytes are counted together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,15 +101,33 @@ def eval_text_of_documents(codec: Codec, documents: Documents, context: int, apa
 
     Its bits per byte are those of what is learned, such as the answers: special tokens have no bytes.
     """
-    packed = pack(documents, context, apart)
-    part = bool(count) and packed.ids.size > count
-    if part:
-        packed = packed.spread(max(1, count // context))
-    scored = packed.ids[:, 1:][packed.learned(slice(None))]
+    return eval_text_of_rows(codec, pack(documents, context, apart), documents.ids, count)
+
+
+def eval_text_of_rows(codec: Codec, rows: PackedRows, ids: Ids, count: int, exact: bool = True) -> EvalText:
+    """Return the evaluation text of packed documents.
+
+    Args:
+        codec: the tokenizer that encoded them.
+        rows: the documents.
+        ids: the beginning of their text, to be looked at.
+        count: the approximate number of tokens to read, in evenly spread rows; 0 for all.
+        exact: whether the ids decode to exactly the text that was encoded; otherwise there are no bits per byte.
+    """
+    part = bool(count) and len(rows) * (rows.context + 1) > count
+    packed = rows.spread(max(1, count // rows.context)) if part else rows
+    size = unknown = 0
+    at_once = ROWS if codec.decodes_independently else max(1, len(packed))
+    for first in range(0, len(packed), at_once):
+        some = slice(first, first + at_once)
+        scored = packed.read(some)[:, 1:][packed.learned(some)]
+        size += byte_count(codec, scored)
+        unknown += count_unknown(codec, [scored])
     return EvalText(
-        ids=documents.ids,
+        ids=ids,
         start=codec.start,
-        size=byte_count(codec, scored),
+        size=exact * size,
+        unknown=unknown,
         packed=packed,
         requested_tokens=count if part else 0,
     )

@@ -2,15 +2,22 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import accumulate
+from typing import NoReturn, cast
 
+from nanotx.config.command_line import collect_flags
+from nanotx.config.schema import fields
 from nanotx.data.batches import Windows
 from nanotx.data.conversations import Conversations
 from nanotx.data.documents import Documents, PackedWindows, pack
-from nanotx.data.mixtures import MixedWindows
-from nanotx.errors import ConfigError, DataError, TextError
+from nanotx.data.mixtures import JoinedRows, MixedDocuments, MixedWindows
+from nanotx.data.packed_files import PackedFile, pack_file
+from nanotx.data.shares import Share
+from nanotx.data.stored_ids import DiskIds, JoinedIds
+from nanotx.errors import ConfigError, DataError, TextError, TokenizerError
 from nanotx.evaluation.loss import EvalText
 from nanotx.evaluation.texts import WHOLE, eval_texts_of, eval_texts_of_ids, eval_tokens
 from nanotx.hardware.memory import check_step_memory
@@ -24,6 +31,7 @@ from nanotx.training.chat_dataset import (
     encode_conversations,
     encode_texts,
     eval_text_of_documents,
+    eval_text_of_rows,
     say_shortened,
     texts_of,
 )
@@ -35,6 +43,10 @@ MANY = 2**26
 
 BLOCK = 2**18
 """Characters that are digested together."""
+
+
+SHOWN = 2**16
+"""Ids of documents on the disk that are at hand to be looked at."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,6 +61,7 @@ class Dataset:
     bytes_per_token: Fraction | None  # of the training text: mean UTF-8 bytes of a token; None if that is unknown
     floor: float | None  # bits per byte of the validation text under the process that wrote it, if that is known
     nuls: int = 0  # NUL characters of the training text; not counted in files that stay on the disk
+    padding: float | None = None  # share of the places in rows of documents that none fills; None for windows of a text
 
 
 def load_dataset(
@@ -75,11 +88,12 @@ def load_dataset(
     """
     if isinstance(recipe.corpus, Conversations):
         return chat_dataset(recipe, recipe.corpus, codec, check, say)
-    if recipe.corpus.keeps_apart:
-        return documents_dataset(recipe, codec, check)
     if files := token_files_of(recipe.corpus):
         check_memory(recipe)
-        return token_dataset(recipe, open_split(recipe.corpus, files, recipe.tokenizer, codec, check))
+        split = open_split(recipe.corpus, files, recipe.tokenizer, codec, check)
+        return packed_dataset(recipe, split, say) if recipe.corpus.keeps_apart else token_dataset(recipe, split)
+    if recipe.corpus.keeps_apart:
+        return documents_dataset(recipe, codec, check)
     if is_large(recipe.corpus):
         text = scan(recipe.corpus)
         check(text.sha256, text.size)
@@ -211,6 +225,40 @@ def with_tokenizer_of_tokens(recipe: Recipe) -> Recipe:
     return replace(recipe, tokenizer=Saved(path=str(files.train[0]))) if files else recipe
 
 
+def with_tokenizer_unless_named(recipe: Recipe, named: Collection[str], argv: Sequence[str]) -> Recipe:
+    """Return a recipe with the tokenizer that its token files hold, if it has any and no other tokenizer was asked for.
+
+    Args:
+        recipe: as files and flags make it.
+        named: the fields that these have set.
+        argv: the files and flags.
+    """
+    flags = collect_flags(argv)
+    asked = "tokenizer" in flags or ("corpus" not in flags and "tokenizer" in named)
+    return recipe if asked else with_tokenizer_of_tokens(recipe)
+
+
+def vocab_size_of(recipe: Recipe) -> int:
+    """Return the size of the vocabulary, from the tokenizer's config where it has it; the corpus is read if it must."""
+    if "vocab_size" in fields(type(recipe.tokenizer)):
+        return int(recipe.tokenizer.vocab_size)  # type: ignore[attr-defined]
+    try:
+        return recipe.tokenizer.train_checked(UnreadTexts()).vocab_size
+    except TextNeeded:
+        return load_dataset(recipe).codec.vocab_size
+
+
+class TextNeeded(TokenizerError):
+    """A tokenizer has to be trained on a text."""
+
+
+class UnreadTexts:
+    """Texts that no tokenizer may read."""
+
+    def __iter__(self) -> NoReturn:
+        raise TextNeeded("the tokenizer is trained on the text of the corpus.")
+
+
 def token_dataset(recipe: Recipe, split: TokenSplit) -> Dataset:
     """Return the dataset of ids that were made before."""
     context, plan = recipe.model.context, recipe.train
@@ -230,6 +278,65 @@ def windows_of(split: TokenSplit, context: int, seed: int) -> Windows:
     if split.shares:
         return MixedWindows(ids=split.train, context=context, seed=seed, shares=split.shares)
     return Windows(ids=split.train, context=context, seed=seed)
+
+
+def packed_dataset(recipe: Recipe, split: TokenSplit, say: Callable[[str], None]) -> Dataset:
+    """Return the dataset of ids that were made before, whose documents are kept apart.
+
+    See `load_dataset` for the arguments.
+    """
+    recipe.model.check_documents()
+    context, plan, seed = recipe.model.context, recipe.train, recipe.seeds.data
+    texts = [pack_file(ids, context) for ids in training_texts(split)]
+    rows, held_out = JoinedRows(texts), pack_file(cast(DiskIds, split.val), context)
+    windows: PackedWindows = PackedWindows(packed=texts[0], seed=seed)
+    if split.shares:
+        windows = MixedDocuments(packed=rows, shares=shares_of_rows(split.shares, texts), seed=seed)
+    limit = WHOLE if plan.eval_tokens == "auto" else plan.eval_tokens
+    count = eval_tokens(plan, context) if limit and len(split.val) > limit else 0
+    padding = 1 - sum(text.filled for text in texts) / (len(rows) * (context + 1))
+    say(describe_packing(recipe.corpus.where(), texts, padding))
+    return Dataset(
+        codec=split.codec,
+        windows=windows,
+        eval_texts={
+            "train": eval_text_of_rows(split.codec, rows, split.train[:SHOWN], count or len(split.val), split.exact),
+            "val": eval_text_of_rows(split.codec, held_out, split.val[:SHOWN], count, split.exact),
+        },
+        bytes_per_token=split.bytes_per_token,
+        floor=recipe.corpus.floor(),
+        size=split.size,
+        sha256=split.sha256,
+        padding=padding,
+    )
+
+
+def training_texts(split: TokenSplit) -> list[JoinedIds]:
+    """Return the texts to train on: those of a mixture, or one."""
+    lengths = [share.length for share in split.shares] or [len(split.train)]
+    ends = list(accumulate(lengths))
+    train = cast(DiskIds, split.train)
+    return [JoinedIds([(train, end - length, end)]) for length, end in zip(lengths, ends, strict=True)]
+
+
+def shares_of_rows(shares: Sequence[Share], texts: Sequence[PackedFile]) -> tuple[Share, ...]:
+    """Return the texts of a mixture with the number of places in their rows as their length.
+
+    Raises:
+        DataError: a text has no rows.
+    """
+    for share, text in zip(shares, texts, strict=True):
+        if not len(text):
+            raise DataError(f"data: {share.name} has no document to train on; try more documents of it.")
+    return tuple(replace(share, length=len(text.flat)) for share, text in zip(shares, texts, strict=True))
+
+
+def describe_packing(where: str, texts: Sequence[PackedFile], padding: float) -> str:
+    """Return a line about rows of documents."""
+    rows, pieces = sum(map(len, texts)), sum(len(text.starts) for text in texts)
+    cut, width = sum(text.documents_cut for text in texts), texts[0].context + 1
+    longer = f"; {cut:,} documents are longer and are cut" if cut else ""
+    return f"{where}: {pieces:,} documents in {rows:,} rows of {width:,} tokens, {padding:.1%} of them padding{longer}."
 
 
 def check_same_corpus(

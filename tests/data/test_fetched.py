@@ -13,11 +13,12 @@ import platformdirs
 import pytest
 
 from nanotx.data import fetched, resumable
-from nanotx.data.corpus import Corpus, Unavailable
+from nanotx.data.corpus import Corpus, Unavailable, fineweb_edu
 from nanotx.data.corpus.enwik8 import Enwik8
+from nanotx.data.corpus.fineweb_edu import FineWebEdu, at_cuts
 from nanotx.data.corpus.tinystories import TinyStories
 from nanotx.data.resumable import LargeFile, fetch_file, open_range
-from nanotx.errors import DataError
+from nanotx.errors import ConfigError, DataError
 
 DATA = bytes(range(256)) * 40
 
@@ -137,7 +138,7 @@ def test_disk_without_room_is_refused_before_anything_is_fetched(server, tmp_pat
     assert not (tmp_path / "x.part").exists()
 
 
-@pytest.mark.parametrize("name", ["enwik8", "tinystories"])
+@pytest.mark.parametrize("name", ["enwik8", "tinystories", "fineweb_edu"])
 def test_stand_in_is_a_text_of_the_same_form_without_a_network(name, monkeypatch):
     monkeypatch.setattr(fetched, "fetch_file", None)
     monkeypatch.setattr(fetched, "STAND_IN", 9000)
@@ -147,6 +148,7 @@ def test_stand_in_is_a_text_of_the_same_form_without_a_network(name, monkeypatch
     form = {
         "enwik8": r"  <page>\n    <title>[^<\n]+</title>\n    <id>1</id>\n",
         "tinystories": r"(?s).+?\n<\|endoftext\|>\n",
+        "fineweb_edu": r"(?s).+?\n<\|endoftext\|>\n",
     }
     assert re.match(form[name], text)
 
@@ -178,3 +180,50 @@ def test_corpus_that_cannot_be_fetched_says_what_to_try(tmp_path, monkeypatch):
     ):
         Enwik8().text()
     assert Enwik8().size_hint() == 10**8 and isinstance(Enwik8.place, Path)
+
+
+def shard(texts, column="text"):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    stream = io.BytesIO()
+    parquet.write_table(pa.table({column: texts}), stream)
+    return stream.getvalue()
+
+
+def test_shards_are_fetched_when_they_are_wanted_pinned_and_read_in_their_order(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path))
+    monkeypatch.delenv("NANOTX_DATA", raising=False)
+    monkeypatch.setattr(fetched, "open_range", plain)
+    monkeypatch.setattr(fineweb_edu, "URL", server.url)
+    texts = ["One page", "", "Another page."]
+    server.content = shard(texts)
+    expected = "".join(f"{text}\n<|endoftext|>\n" for text in texts)
+    assert FineWebEdu().text() == expected and len(server.seen) == 1
+    assert FineWebEdu(shards=2).text() == 2 * expected and len(server.seen) == 2
+    assert FineWebEdu(shards=2).split()[1] and len(server.seen) == 2
+    lines, digest = capsys.readouterr().err, hashlib.sha256(server.content).hexdigest()
+    assert "corpus fineweb_edu: 1 of 2 shards are to be fetched, about 100 MB each" in lines
+    assert f"shard_00001.parquet: its publisher states no digest; SHA-256 {digest} is recorded" in lines
+    (tmp_path / "fineweb_edu" / "shard_00001.parquet").unlink()
+    server.content = shard(["Changed."])
+    with pytest.raises(DataError, match=rf"expected SHA256 {digest} .*recorded when it was fetched first"):
+        FineWebEdu(shards=2).text()
+    server.content = shard(["Other."], column="body")
+    (tmp_path / "fineweb_edu" / "shard_00001.parquet.sha256").unlink()
+    with pytest.raises(DataError, match=r"shard_00001.parquet: there is no column 'text'.*Its columns: body"):
+        FineWebEdu(shards=2).text()
+    with pytest.raises(ConfigError, match="shards: expected a number of at least 1, got 0"):
+        FineWebEdu(shards=0)
+    assert FineWebEdu(shards=3).size_hint() == 750_000_000
+
+
+def test_pieces_of_documents_end_at_cuts_and_lose_nothing(monkeypatch):
+    monkeypatch.setattr(fineweb_edu, "BLOCK", 20)
+    texts = ["no", "...", "a long text of some words, ", "12345678901234567890 1234567890", " end", "."]
+    pieces = list(at_cuts(texts))
+    assert "".join(pieces) == "".join(texts) and len(pieces) > 1
+    following = "".join(texts)
+    for piece in pieces[:-1]:
+        following = following.removeprefix(piece)
+        assert piece[-1].isalpha() and following[0] in " \n"

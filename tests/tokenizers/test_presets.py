@@ -20,6 +20,8 @@ RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
 TOKENIZERS = sorted((ROOT / "tokenizers").glob("*.json"))
 SET_UPS = {"baby_gpt", "decoder_384", "deep_64", "macbook", "micropgpt", "my_gpt", "nanogpt_64"}
 
+SCALED = {f"{name}{size}" for name in ("gpt2_124m", "tinystories", "enwik8") for size in ("", "_minute")}
+
 
 def row(folder, name):
     """The cells of the row about `name` in a folder's table."""
@@ -80,10 +82,10 @@ def test_table_lists_a_preset_tokenizer_and_how_it_was_made(path):
 
 
 def test_seven_setups_are_listed():
-    assert {path.stem for path in RECIPES} >= SET_UPS
+    assert {path.stem for path in RECIPES} >= SET_UPS | SCALED
 
 
-@pytest.mark.parametrize("name", sorted(SET_UPS))
+@pytest.mark.parametrize("name", sorted(SET_UPS | SCALED))
 def test_setup_is_the_same_on_any_recipe(name):
     table = tomllib.loads((ROOT / f"recipes/{name}.toml").read_text(encoding="utf-8"))
     first, other = (from_table(Recipe, merge(Recipe, to_table(base), table)) for base in (Recipe(), shakespeare_char))

@@ -15,10 +15,9 @@ from nanotx.config.command_line import positional_args
 from nanotx.config.flags import argument, option, parse, repeated
 from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min, divisors, in_range
-from nanotx.config.schema import fields as fields_of
 from nanotx.errors import ConfigError, printable
 from nanotx.recipe import Recipe
-from nanotx.training.dataset import load_dataset
+from nanotx.training.dataset import vocab_size_of
 from nanotx.training.memory_plan import HEADROOM, KINDS, WRAPPERS, StepPlan, plan_step
 
 PROG = "nanotx plan"
@@ -112,13 +111,6 @@ def rows_of_rank(recipe: Recipe, gpus: int) -> tuple[int, int]:
             f"--train.micro-batch-size {max(count for count in divisors(own) if count <= size)}."
         )
     return size, own // size
-
-
-def vocab_size_of(recipe: Recipe) -> int:
-    """Return the size of the vocabulary, from the tokenizer's config where it has it."""
-    if "vocab_size" in fields_of(type(recipe.tokenizer)):
-        return int(recipe.tokenizer.vocab_size)  # type: ignore[attr-defined]
-    return load_dataset(recipe).codec.vocab_size
 
 
 def figures(plan: StepPlan, recipe: Recipe, flags: Flags, windows: int, micro_batches: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from nanotx.data.corpus.base import Corpus, TokenFiles
 from nanotx.data.shares import check_weights
@@ -16,9 +17,10 @@ class Tokens(Corpus):
 
     A folder or a glob stands for its files in the order of their names. The tokenizer is the one that encoded them,
     which each file holds: `--tokenizer FILE`. With weights, each path is a text of its own, and a batch has rows of all
-    of them in these shares.
+    of them in these shares. Kept separate, the documents that the files mark are packed whole into rows.
     """
 
+    documents: Literal["join", "separate"] = "join"  # join: the files are one text; separate: each reads only itself
     path: tuple[str, ...] = ()  # token files, folders or globs to train on
     weights: tuple[float, ...] = ()  # fraction of the rows that are of each path; empty to join all paths
     val_path: tuple[str, ...] = ()  # to validate on; if empty, the end of the training ids
@@ -27,6 +29,10 @@ class Tokens(Corpus):
         super().__post_init__()
         if self.weights and (fault := check_weights(self.weights, len(self.path))):
             raise ConfigError(f"corpus tokens: weights: {fault}")
+
+    @property
+    def keeps_apart(self) -> bool:
+        return self.documents == "separate"
 
     def token_files(self) -> TokenFiles:
         """Return the files.

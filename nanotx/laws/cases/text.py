@@ -152,10 +152,12 @@ class CorpusCase(Case):
             corpora.split(at_path(self.config, str(file)))
 
     def write(self, file: Path, text: str) -> None:
-        """Write a text, or a token file of it, as the corpus reads it."""
+        """Write a text, or a token file of it in which each line is a document, as the corpus reads it."""
         if isinstance(self.config, Tokens):
             ids = np.frombuffer(text.encode("utf-8"), np.uint8)
-            write_tokens(ByteCodec(), file, lambda _: [Block(ids, Place(count=len(ids), size=len(ids)))])
+            ends = np.cumsum([len(line) for line in text.encode("utf-8").splitlines(keepends=True)], dtype=np.int64)
+            place = Place(count=len(ids), size=len(ids), documents=len(ends))
+            write_tokens(ByteCodec(), file, lambda _: [Block(ids, place, ends)])
         elif isinstance(self.config, Conversations):
             lines = [json.dumps({"prompt": ".", "answer": f".{line}"}) for line in text.split("\n")]
             file.write_text("\n".join(lines), encoding="utf-8")
@@ -226,7 +228,8 @@ def both_texts(config: Any) -> dict[str, Tensor]:
         if files := token_files_of(config):
             ids = open_split(config, files, Byte())
             both_ids = {"training": ids.train, "validation": ids.val}
-            return {name: torch.from_numpy(part[:].astype(np.int64)) for name, part in both_ids.items()}
+            kept = {"kept apart": torch.tensor([int(config.keeps_apart)])}
+            return kept | {name: torch.from_numpy(part[:].astype(np.int64)) for name, part in both_ids.items()}
         both = config.split()
     except DataError as error:
         raise ConfigError(str(error)) from None

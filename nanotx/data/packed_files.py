@@ -1,0 +1,140 @@
+"""Documents of token files of any size, packed into rows that are read from the disk when they are wanted.
+
+What is kept in memory is where each document begins, 8 bytes each, and the plan of the rows, whose size does not depend
+on their number (`packing_plan.py`). The ends of documents are read from the files in blocks, twice: to count the
+documents of each length, and to put the beginning of each into its place.
+
+A document that is longer than a row is cut into pieces that overlap by one id, as in `pack`. Each document is read as
+if it were alone.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotx.data.documents import PADDING, PackedRows, Rows
+from nanotx.data.packing_plan import Plan, best_fit
+from nanotx.data.stored_ids import DiskIds
+
+BLOCK = 1 << 26
+"""Ids whose ends of documents are read together."""
+
+Lengths = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PackedFile(PackedRows):
+    """Rows of the documents of a text on the disk."""
+
+    ids: DiskIds
+    plan: Plan
+    starts: NDArray[np.int64]  # where each document, or piece of one, begins, the longest first
+    documents_cut: int  # how many are longer than a row
+
+    apart = True
+
+    @property
+    def context(self) -> int:
+        """See `PackedRows.context`."""
+        return self.plan.width - 1
+
+    @property
+    def targets(self) -> int:
+        """See `PackedRows.targets`."""
+        return self.filled - len(self.starts)
+
+    @cached_property
+    def filled(self) -> int:
+        """Return the number of places that are no padding."""
+        return sum(group.rows * part.count * part.length for group in self.plan.groups for part in group.fillings)
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def read(self, rows: Rows) -> NDArray[np.int32]:
+        """See `PackedRows.read`."""
+        numbers = self.indices(rows)
+        ids = np.full((len(numbers), self.plan.width), PADDING, np.int32)
+        for row, number in zip(ids, numbers.tolist(), strict=True):
+            at = 0
+            for piece, length in self.plan.row(number):
+                row[at : at + length] = self.ids.read(int(self.starts[piece]), length)
+                at += length
+        return ids
+
+    def numbers_of(self, rows: Rows) -> NDArray[np.int32]:
+        """See `PackedRows.numbers_of`."""
+        numbers, lengths = self.lengths_of(rows)
+        return np.repeat(numbers, lengths).reshape(-1, self.plan.width)
+
+    def counted_of(self, rows: Rows) -> NDArray[np.bool_]:
+        """See `PackedRows.counted_of`: the padding is not learned."""
+        numbers, lengths = self.lengths_of(rows)
+        padding = np.append(numbers[1:], 0) == 0  # what is last in its row
+        return np.repeat(~padding, lengths).reshape(-1, self.plan.width)
+
+    def lengths_of(self, rows: Rows) -> tuple[NDArray[np.int32], Lengths]:
+        """Return the number of each document in its row, and its length; the padding comes last in each row."""
+        numbers, lengths = list[int](), list[int]()
+        for number in self.indices(rows).tolist():
+            own = [length for _, length in self.plan.row(number)]
+            lengths += [*own, self.plan.width - sum(own)]
+            numbers += range(len(own) + 1)
+        return np.array(numbers, np.int32), np.array(lengths, np.int64)
+
+
+def pack_file(ids: DiskIds, context: int) -> PackedFile:
+    """Pack the documents of a text on the disk into rows of `context + 1` ids."""
+    width = context + 1
+    counts, cut = np.zeros(width + 1, np.int64), 0
+    for starts, ends in documents_of(ids):
+        _, lengths = pieces(starts, ends, width)
+        counts += np.bincount(lengths, minlength=width + 1)
+        cut += int((ends - starts > width).sum())
+    places = np.cumsum(counts[::-1])[::-1] - counts  # where the documents of each length begin among all
+    begins = np.empty(int(counts.sum()), np.int64)
+    for starts, ends in documents_of(ids):
+        first, lengths = pieces(starts, ends, width)
+        order = np.argsort(lengths, kind="stable")
+        of_length = np.bincount(lengths, minlength=width + 1)
+        before = np.cumsum(of_length) - of_length
+        ranks = np.arange(len(order)) - before[lengths[order]]
+        begins[places[lengths[order]] + ranks] = first[order]
+        places += of_length
+    return PackedFile(ids=ids, plan=best_fit(counts), starts=begins, documents_cut=cut)
+
+
+def documents_of(ids: DiskIds) -> Iterator[tuple[Lengths, Lengths]]:
+    """Yield where documents begin and end, some at a time; ids after the last end are a document too."""
+    begin = 0
+    for first in range(0, len(ids), BLOCK):
+        count = min(BLOCK, len(ids) - first)
+        ends = first + ids.document_ends(first, count)
+        if first + count == len(ids) and (not len(ends) or ends[-1] < len(ids)):
+            ends = np.append(ends, len(ids))
+        if len(ends):
+            yield np.append(begin, ends[:-1]), ends
+            begin = int(ends[-1])
+
+
+def pieces(starts: Lengths, ends: Lengths, width: int) -> tuple[Lengths, Lengths]:
+    """Return where pieces of at most `width` ids begin, and their lengths; a document that fits is one piece."""
+    step = width - 1
+    counts = np.maximum(1, -(-(ends - starts - 1) // step))
+    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    first = np.repeat(starts, counts) + within * step
+    return first, np.minimum(width, np.repeat(ends, counts) - first)
+
+
+def boundary(ids: DiskIds, at: int) -> int:
+    """Return where the document that begins first at or after an id begins; where none does, where the last begins."""
+    later = at - 1 + ids.document_ends(at - 1, len(ids) - at + 1) if at else np.zeros(1, np.int64)
+    later = later[(later >= at) & (later < len(ids))]
+    if len(later):
+        return int(later[0])
+    earlier = ids.document_ends(0, at)
+    earlier = earlier[earlier < len(ids)]
+    return int(earlier[-1]) if len(earlier) else 0
