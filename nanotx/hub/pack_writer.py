@@ -67,9 +67,10 @@ def write_pack(
         if target.suffix == ".zip":
             disk.write(zipped, lambda path: write_zip(path, temporary))
             disk.sync(zipped)
-        written = zipped if target.suffix == ".zip" else temporary
-        with pack_reader.opened(written):  # what was written is read back before it gets its name
-            publish(written, target)
+            with pack_reader.opened(zipped):  # its members are compared with the manifest before it gets its name
+                publish(zipped, target)
+        else:  # the manifest has the digests of these files as they were read back
+            publish(temporary, target)
     except OSError as error:
         raise RunError(f"{target}: cannot be written: {error.strerror or error}; try another path.") from None
     finally:

@@ -7,8 +7,10 @@ not checked. A list has one item per line, everything else one key per line, so 
 import hashlib
 import json
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any, get_args, get_origin
@@ -88,14 +90,20 @@ def write_file(path: Path, text: str) -> None:
 
 
 def _lay_out(table: Table) -> str:
-    rows = []
-    for key, value in table.items():
-        if isinstance(value, list) and value:
-            text = "[\n  " + ",\n  ".join(map(_plain, value)) + "\n ]"
-        else:
-            text = _plain(value)
-        rows.append(f" {_plain(key)}: {text}")
-    return "{\n" + ",\n".join(rows) + "\n}\n"
+    return "{\n" + ",\n".join(f" {_plain(key)}: {_value(value)}" for key, value in table.items()) + "\n}\n"
+
+
+def _value(value: Any) -> str:
+    if not isinstance(value, list) or not value:
+        return _plain(value)
+    return "[\n  " + ",\n  ".join(_items(value)) + "\n ]"
+
+
+def _items(values: list[Any]) -> Iterator[str]:
+    """Return items as JSON; numbers and pairs of them, of which there may be very many, as Python writes them too."""
+    if all(type(item) is int for item in chain.from_iterable(v if type(v) is list else (v,) for v in values)):
+        return map(repr, values)
+    return map(_plain, values)
 
 
 _plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode

@@ -142,7 +142,7 @@ class BpeCodec(Codec):
             "nfc": self.nfc,
             "special_tokens": dict(self.special_tokens),
             "ids": list(self.ids),
-            "merges": [list(pair) for pair in self.merges],
+            "merges": list(map(list, self.merges)),
         }
 
     @property

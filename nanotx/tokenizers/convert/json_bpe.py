@@ -191,19 +191,20 @@ def codec_of(
     numbers = {CHARACTERS[value]: value for value in range(256)}
     pairs = list[Pair]()
     for index, merge in enumerate(merges):
-        left, right = parts = halves(where, index, merge)
-        for part in parts:
-            if part not in numbers:
-                raise TokenizerError(f"{where}: merge {index}: {brief(part)} is no token yet.")
-        if left + right not in vocab:
-            raise TokenizerError(f"{where}: merge {index}: {brief(left + right)} is not in the vocabulary.")
-        if left + right in numbers:
+        left, right = halves(where, index, merge)
+        if left not in numbers or right not in numbers:
+            part = right if left in numbers else left
+            raise TokenizerError(f"{where}: merge {index}: {brief(part)} is no token yet.")
+        token = left + right
+        if token not in vocab:
+            raise TokenizerError(f"{where}: merge {index}: {brief(token)} is not in the vocabulary.")
+        if token in numbers:
             raise TokenizerError(
-                f"{where}: merge {index}: {brief(left + right)} is already a token, and no part of nanotx has two ways "
-                f"to make one. {REMEDY}"
+                f"{where}: merge {index}: {brief(token)} is already a token, and no part of nanotx has two ways to "
+                f"make one. {REMEDY}"
             )
         pairs.append((numbers[left], numbers[right]))
-        numbers[left + right] = 256 + index
+        numbers[token] = 256 + index
     others = {word: token_id for word, token_id in vocab.items() if word not in numbers and word not in special_tokens}
     for word in others:
         if not (word.startswith("<") and word.endswith(">")):
@@ -227,9 +228,10 @@ def halves(where: str, index: int, merge: Any) -> tuple[str, str]:
         TokenizerError: it is neither.
     """
     pair = merge.split(" ") if isinstance(merge, str) else merge
-    if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(side, str) and side for side in pair):
+    left, right = pair if isinstance(pair, list) and len(pair) == 2 else ("", "")
+    if type(left) is not str or type(right) is not str or not left or not right:
         raise TokenizerError(f"{where}: merge {index}: expected a pair of tokens, got {brief(merge)}.")
-    return pair[0], pair[1]
+    return left, right
 
 
 def regex_of(pattern: str) -> str:
