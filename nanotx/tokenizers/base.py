@@ -280,6 +280,8 @@ class Tokenizer(
         "special_tokens",
         "storage",
         "streaming",
+        "template_process",
+        "template_sandbox",
         "token_corpus",
         "token_file",
         "words",

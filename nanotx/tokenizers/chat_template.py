@@ -1,7 +1,8 @@
 """Chat templates: from messages to ids, the same in training and in chatting.
 
 A template is a program in Jinja that writes messages as one text, with special tokens where a message begins and ends.
-It is run in Jinja's sandbox, because it may come with somebody's model: it reaches no attribute or function of Python.
+It may come with somebody's model, so it runs in Jinja's sandbox, where it reaches no attribute or function of Python,
+and in a process whose time and memory are bounded: `template_process.py`.
 
 Three things keep training and chatting alike, and the user out of the model's special tokens:
 
@@ -15,8 +16,7 @@ Three things keep training and chatting alike, and the user out of the model's s
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -27,6 +27,8 @@ from nanotx.data.conversations import ASSISTANT, USER, Message
 from nanotx.errors import ConfigError, TextError
 from nanotx.tokenizers.base import LONGEST_TEMPLATE, UNKNOWN, Codec, Ids
 from nanotx.tokenizers.special_tokens import segments
+from nanotx.tokenizers.template_process import template_process
+from nanotx.tokenizers.template_sandbox import Refused
 
 DEFAULT = """\
 {% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}
@@ -39,9 +41,6 @@ DEFAULT_SPECIAL_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 
 BREAKS = [chr(point) for point in range(0xFDD0, 0xFDF0)]
 """Characters of which Unicode promises that no text holds them."""
-
-LONGEST_REPETITION = 1 << 16
-"""Characters or items to which a template may multiply a text or a list."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,7 +194,7 @@ class ChatTemplate:
         """
         tables = [{"role": message.role, "content": message.content} for message in messages]
         values = {"messages": tables, "add_generation_prompt": generation_prompt, "tools": None, "documents": None}
-        return run(compiled(self.source), self.source, values)
+        return written(self.source, values)
 
 
 def answers_of(messages: Sequence[Message]) -> list[tuple[int, Message]]:
@@ -222,126 +221,32 @@ def with_chat(codec: Codec, source: str = "") -> Codec:
     if not source and codec.chat_template:
         return codec
     if source:
-        compiled(source)
+        check_template(source)
         codec = codec.with_special_tokens([name for name in DEFAULT_SPECIAL_TOKENS if name in source])
         return codec.with_chat_template(source)
     return codec.with_special_tokens(DEFAULT_SPECIAL_TOKENS).with_chat_template(DEFAULT)
 
 
-# Jinja. It is imported where a template is run: no other run needs it.
+def check_template(source: str) -> None:
+    """Raise ConfigError unless a template is valid Jinja; the message gives the line."""
+    written(source, None)
 
 
-@lru_cache(maxsize=16)
-def compiled(source: str) -> Any:
-    """Return a template, ready to run in the sandbox.
+def written(source: str, values: Mapping[str, Any] | None) -> str:
+    """Return what a template writes; without values it is only checked.
 
     Raises:
-        ConfigError: it is not valid Jinja; the message gives the line.
+        ConfigError: it is not valid, fails, reaches for Python, or takes too much time or memory; the message gives the
+            line and the reason.
     """
-    from jinja2.exceptions import TemplateSyntaxError
-
     if len(source) > LONGEST_TEMPLATE:
         raise ConfigError(f"chat template: {len(source):,} characters; expected at most {LONGEST_TEMPLATE:,}.")
     try:
-        return environment().from_string(source)
-    except TemplateSyntaxError as error:
-        raise ConfigError(
-            f"chat template: line {error.lineno}: {error.message}{line_of(source, error.lineno)}."
-        ) from None
-    except RecursionError:
-        raise ConfigError("chat template: nested too deeply.") from None
-
-
-@lru_cache(maxsize=1)
-def environment() -> Any:
-    """Return Jinja's sandbox, with the settings and functions that published templates expect."""
-    from jinja2 import nodes
-    from jinja2.exceptions import SecurityError
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.parser import Parser
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(Extension):
-        """The tag `generation`, which marks an answer in some published templates and writes nothing."""
-
-        tags = {"generation"}  # noqa: RUF012  of the class that Jinja reads
-
-        def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
-            line = next(parser.stream).lineno
-            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            return nodes.Scope(body).set_lineno(line)
-
-    class Sandbox(ImmutableSandboxedEnvironment):
-        """The sandbox, in which no text or list is multiplied to fill the memory."""
-
-        intercepted_binops = frozenset({"*", "**"})
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            if operator == "**" or any(
-                isinstance(side, int) and abs(side) > LONGEST_REPETITION for side in (left, right)
-            ):
-                raise ConfigError(f"{left!r:.20} {operator} {right!r:.20} is more than a template may compute")
-            return super().call_binop(context, operator, left, right)
-
-        def unsafe_undefined(self, obj: Any, attribute: str) -> Any:
-            raise SecurityError(f"attribute {attribute!r} of {type(obj).__name__}")  # Jinja would write nothing
-
-    made = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation])
-    del made.globals["lipsum"]  # writes texts of any length
-    made.globals["raise_exception"] = raise_exception
-    made.globals[TODAY] = strftime_now
-    made.filters["tojson"] = to_json
-    return made
-
-
-TODAY = "strftime_now"
-"""The function of published templates that writes the date of the day; its name in a template."""
-
-
-def strftime_now(form: str) -> str:
-    """Return the date and the time of now, as `datetime.strftime` writes them."""
-    return datetime.now().strftime(str(form))
-
-
-def raise_exception(message: object) -> None:
-    """Let a template refuse what it is given."""
-    raise ConfigError(f"refuses these messages: {message}")
-
-
-def to_json(value: object, indent: int | None = None) -> str:
-    """Return a value as JSON, in plain characters and without HTML's escapes."""
-    import json  # of few templates
-
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def run(template: Any, source: str, values: Mapping[str, Any]) -> str:
-    """Return what a template writes.
-
-    Raises:
-        ConfigError: it fails, or reaches for Python; the message gives the line and the reason.
-    """
-    from jinja2.exceptions import SecurityError
-
-    try:
-        return template.render(values)
-    except Exception as error:  # of a template, which may raise anything
-        reason, line = f"{type(error).__name__}: {error!s:.200}", failing_line(error)
-        if isinstance(error, SecurityError):
-            reason = f"reaches for Python, which a template may not: {error!s:.200}"
-        elif isinstance(error, ConfigError):  # of `raise_exception`, or of a product that is too large
-            reason = str(error)
-        raise ConfigError(f"chat template: line {line}: {reason.removesuffix('.')}{line_of(source, line)}.") from None
-
-
-def failing_line(error: BaseException) -> int:
-    """Return the line of a template at which an error arose; Jinja names it in the traceback."""
-    trace, line = error.__traceback__, 0
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == "<template>":
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line
+        return template_process().render(source, values)
+    except Refused as refused:
+        where = f"line {refused.line}: " if refused.line else ""
+        reason = refused.reason.removesuffix(".")
+        raise ConfigError(f"chat template: {where}{reason}{line_of(source, refused.line)}.") from None
 
 
 def line_of(source: str, number: int) -> str:

@@ -14,7 +14,8 @@ from nanotx.evaluation.loss import EvalText
 from nanotx.evaluation.texts import byte_count, count_unknown
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers.base import Ids
-from nanotx.tokenizers.chat_template import TODAY, ChatTemplate, EncodedChat
+from nanotx.tokenizers.chat_template import ChatTemplate, EncodedChat
+from nanotx.tokenizers.template_sandbox import TODAY
 
 ROWS = 1 << 10
 """Rows of documents whose bytes are counted together."""

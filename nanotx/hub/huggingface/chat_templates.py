@@ -7,7 +7,7 @@ from typing import Any
 from nanotx.errors import ConfigError
 from nanotx.files import read_regular
 from nanotx.tokenizers.base import LONGEST_TEMPLATE, Codec
-from nanotx.tokenizers.chat_template import compiled
+from nanotx.tokenizers.chat_template import check_template
 
 TEXT = 1 << 24
 """Bytes of a file that is read: `tokenizer_config.json` lists added tokens too."""
@@ -29,7 +29,7 @@ def with_folder_template(codec: Codec, folder: Path) -> tuple[Codec, tuple[str, 
     used = {name: value for name, value in names.items() if value and name in source and setting(name) not in source}
     source = "".join(f"{setting(name)}{json.dumps(value)} -%}}" for name, value in used.items()) + source
     try:
-        compiled(source)
+        check_template(source)
     except ConfigError as error:
         return codec, (f"its chat template is left out: {error} nanotx chat takes another by --template FILE.",)
     return codec.with_chat_template(source), ("its chat template is kept in the tokenizer: nanotx chat uses it.",)
