@@ -98,7 +98,9 @@ def pack_file(ids: DiskIds, context: int) -> PackedFile:
     begins = np.empty(int(counts.sum()), np.int64)
     for starts, ends in documents_of(ids):
         first, lengths = pieces(starts, ends, width)
-        order = np.argsort(lengths, kind="stable")
+        order = np.argsort(
+            lengths.astype(np.uint16) if width < 1 << 16 else lengths, kind="stable"
+        )  # 16 bits: by radix
         of_length = np.bincount(lengths, minlength=width + 1)
         before = np.cumsum(of_length) - of_length
         ranks = np.arange(len(order)) - before[lengths[order]]

@@ -185,7 +185,7 @@ class StoredIds(DiskIds):
             low, at_once = low + len(ends), 4 * at_once
             if ends[-1] > first + count:
                 break
-        return np.unique(np.concatenate(found))
+        return distinct(np.concatenate(found))
 
     def _ends(self, number: int, count: int) -> Ends:
         """Return how many ids of the file are up to the ends of some documents."""
@@ -266,7 +266,7 @@ class JoinedIds(DiskIds):
             found.append(ids.document_ends(low + here - begin, there - here) + (here - first))
             if there == self.ends[number] < self.count:
                 found.append(np.array([there - first]))
-        return np.unique(np.concatenate(found))
+        return distinct(np.concatenate(found))
 
     def rows(self, starts: Sequence[int], length: int) -> Row:
         """See `DiskIds.rows`."""
@@ -274,6 +274,11 @@ class JoinedIds(DiskIds):
             ids, low, _ = self.parts[0]
             return ids.rows([low + start for start in starts], length)
         return super().rows(starts, length)
+
+
+def distinct(ends: Ends) -> Ends:
+    """Return the distinct numbers of some ascending ones above 0; np.unique would not use their order."""
+    return ends[np.diff(ends, prepend=0) > 0]
 
 
 def read_at(file: int, offset: int, size: int) -> bytearray:
