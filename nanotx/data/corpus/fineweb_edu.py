@@ -29,7 +29,7 @@ CUT = re.compile(r"[A-Za-z](?=[ \n])")  # as in `text_files.py`
 @Corpus.register("fineweb_edu")
 @dataclass(frozen=True, kw_only=True)
 class FineWebEdu(Fetched):
-    """The first shards of FineWeb-Edu, each document followed by the line <|endoftext|>; fetched on first use.
+    """The first shards of FineWeb-Edu, each document followed by the line `<|endoftext|>`; fetched on first use.
 
     A shard is about 250 MB of text, and 100 MB to fetch.
     """

@@ -14,7 +14,7 @@ from nanotx.data.resumable import LargeFile
 @Corpus.register("tinystories")
 @dataclass(frozen=True, kw_only=True)
 class TinyStories(Fetched):
-    """TinyStories, its second version, each story followed by the line <|endoftext|>; fetched on first use (2.2 GB)."""
+    """TinyStories, second version, the line `<|endoftext|>` after each story; fetched on first use (2.2 GB)."""
 
     source = LargeFile(
         url="https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main/TinyStoriesV2-GPT4-train.txt"
