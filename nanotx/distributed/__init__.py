@@ -1,8 +1,8 @@
 """Training in several processes ("ranks"): every use of `torch.distributed` is in this package.
 
 `tree` fixes the order in which micro-batches are summed, `ranks` sums them over processes, `buckets` sends gradients
-while others are computed, `owners` divides the optimizer's state, `join` connects the processes that a launcher has
-started, and `launch` starts them on one machine. The model knows nothing of it.
+while others are computed, `owners` divides the optimizer's state, `slices` the weights too, `join` connects the
+processes that a launcher has started, and `launch` starts them on one machine. The model knows nothing of it.
 """
 
 from nanotx.distributed.owners import divide

@@ -97,6 +97,8 @@ def connect(rank: int, size: int, timeout: timedelta) -> Group:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
         store, _, _ = next(iter(rendezvous("env://", rank, size, timeout=timeout)))
+        # After a failure torchrun starts all processes again with the same store, which holds what those before said.
+        store = PrefixStore(f"start {variable('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=size, timeout=timeout)
         return Group(rank, size, PrefixStore("nanotx", store), timeout)
     except (RuntimeError, OSError) as error:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from nanotx.distributed.buckets import grouped
 
@@ -36,7 +36,9 @@ def divide(costs: Sequence[float], ranks: int) -> list[int]:
 class Owners:
     """Which rank owns each parameter of an optimizer."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, costs: dict[Tensor, float], rank: int, size: int) -> None:
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, costs: dict[nn.Parameter, float], rank: int, size: int
+    ) -> None:
         """Divide the parameters, and forget the state of those that other ranks own.
 
         Args:
@@ -100,34 +102,46 @@ class Owners:
 
     # The whole state, for a checkpoint.
 
-    def send_state(self, send: Callable[[Tensor], None]) -> None:
-        """Send the state of this rank's parameters to rank 0."""
-        named = {
+    def state(self) -> dict[tuple[int, str], Tensor]:
+        """Return the state of this rank's parameters, by the number of the parameter and the key."""
+        return {
             (index, key): value
             for index, (parameter, owner) in enumerate(zip(self.parameters, self.owners, strict=True))
             if owner == self.rank
             for key, value in self.optimizer.state.get(parameter, {}).items()
         }
-        table = [
-            [index, key, str(value.dtype).removeprefix("torch."), list(value.shape)]
-            for (index, key), value in named.items()
-        ]
-        data = torch.frombuffer(bytearray(json.dumps(table).encode()), dtype=torch.uint8)
-        send(torch.tensor([len(data)]))
-        send(data)
-        for value in named.values():
-            send(value.detach().cpu().contiguous())
 
-    def receive_state(self, receive: Callable[[Tensor], None]) -> None:
-        """Receive the state of another rank's parameters."""
-        size = torch.zeros(1, dtype=torch.int64)
-        receive(size)
-        data = torch.empty(int(size), dtype=torch.uint8)
-        receive(data)
-        for index, key, dtype, shape in json.loads(bytes(data.numpy())):
-            value: Any = torch.empty(shape, dtype=getattr(torch, dtype))
-            receive(value)
+    def put_state(self, state: dict[tuple[int, str], Tensor]) -> None:
+        """Add another rank's state to that of the optimizer."""
+        for (index, key), value in state.items():
             self.optimizer.state.setdefault(self.parameters[index], {})[key] = value
+
+
+def send_state(state: dict[tuple[int, str], Tensor], send: Callable[[Tensor], None]) -> None:
+    """Send a rank's state of the optimizer to rank 0."""
+    table = [
+        [index, key, str(value.dtype).removeprefix("torch."), list(value.shape)]
+        for (index, key), value in state.items()
+    ]
+    data = torch.frombuffer(bytearray(json.dumps(table).encode()), dtype=torch.uint8)
+    send(torch.tensor([len(data)]))
+    send(data)
+    for value in state.values():
+        send(value.detach().cpu().contiguous())
+
+
+def receive_state(receive: Callable[[Tensor], None]) -> dict[tuple[int, str], Tensor]:
+    """Receive what another rank sends by `send_state`."""
+    size = torch.zeros(1, dtype=torch.int64)
+    receive(size)
+    data = torch.empty(int(size), dtype=torch.uint8)
+    receive(data)
+    state: dict[tuple[int, str], Tensor] = {}
+    for index, key, dtype, shape in json.loads(bytes(data.numpy())):
+        value: Any = torch.empty(shape, dtype=getattr(torch, dtype))
+        receive(value)
+        state[index, key] = value
+    return state
 
 
 class Stepped:

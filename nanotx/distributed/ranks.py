@@ -8,28 +8,31 @@ gradients and losses. The sum has the same bits on every rank, so the optimizer'
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from functools import partial
-from typing import Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import torch
 import torch.distributed as dist
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed import Store  # type: ignore[attr-defined]
 
 from nanotx import errors
 from nanotx.distributed.buckets import Addition, BackendSum, Buckets, PairwiseSum, finish
-from nanotx.distributed.owners import Owners
+from nanotx.distributed.owners import Owners, receive_state, send_state
 from nanotx.distributed.tree import Sum, add_rows, before_last, tree_sum
 from nanotx.errors import NanotxError, RankLost, RunError, is_memory_full
 
-Parallel = Literal["replicas", "owner"]
-"""What ranks divide besides the micro-batches: nothing, or the optimizer's state."""
+if TYPE_CHECKING:
+    from nanotx.distributed.slices import Slices
 
-Order = Literal["start", "step", "evaluate", "state", "end"]
+Parallel = Literal["replicas", "owner", "fsdp"]
+"""What ranks divide besides the micro-batches: nothing, the optimizer's state, or weights and gradients too."""
+
+Order = Literal["start", "step", "evaluate", "gather", "release", "state", "end"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 
 PATIENCE = timedelta(days=30)
@@ -104,7 +107,7 @@ class Ranks(ABC):
         """
 
     @abstractmethod
-    def divide(self, optimizer: torch.optim.Optimizer, costs: dict[Tensor, float]) -> None:
+    def divide(self, optimizer: torch.optim.Optimizer, costs: dict[nn.Parameter, float]) -> None:
         """Divide what `parallel` says, before the first step.
 
         Args:
@@ -125,6 +128,31 @@ class Ranks(ABC):
     def whole_state(self) -> AbstractContextManager[None]:
         """Return a context in which the optimizer of rank 0 has the state of all parameters; only rank 0 enters it."""
 
+    def slice(self, model: nn.Module, blocks: Iterable[nn.Module]) -> "Slices":
+        """Slice a model that is whole on all ranks, before the first step.
+
+        Args:
+            model: whose methods `forward` and `hidden_states` compute from ids.
+            blocks: its modules that are gathered one after the other.
+        """
+        raise NotImplementedError
+
+    def sliced_state(self) -> dict[str, dict[str, Tensor]]:
+        """Return the whole state of a sliced optimizer, by parameter and key; only rank 0 does."""
+        raise NotImplementedError
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Return a context in which the model of each rank is whole; rank 0 enters it, and orders the others to."""
+        return nullcontext()
+
+    def own(self, tensor: Tensor) -> Tensor:
+        """Return what this rank has of a parameter or gradient, in the same memory."""
+        return tensor
+
+    def norm(self, own: Tensor) -> Tensor:
+        """Return the norm of all gradients, from that of what this rank has."""
+        return own
+
 
 class Alone(Ranks):
     """One process, which trains by itself."""
@@ -141,7 +169,7 @@ class Alone(Ranks):
     def gather(self, compute: Callable[[], list[Any]]) -> list[list[Any]]:
         return [compute()]
 
-    def divide(self, optimizer: torch.optim.Optimizer, costs: dict[Tensor, float]) -> None:
+    def divide(self, optimizer: torch.optim.Optimizer, costs: dict[nn.Parameter, float]) -> None:
         pass
 
     def update(self, step: Callable[[], object]) -> None:
@@ -171,6 +199,8 @@ class Group(Ranks):
         self.number = 0  # of meetings of all ranks up to now
         self.dense: list[bool] = []  # whose gradients the last step sent as dense ones, the same on all ranks
         self.owners: Owners | None = None  # of the optimizer's state, where it is divided
+        self.slices: Slices | None = None  # of the model, where it is sliced
+        self.entered = 0  # contexts in which the model is whole
         self.orders = dist.new_group(backend="gloo", timeout=PATIENCE)
         store.set(f"at/{rank}", "0")
 
@@ -328,13 +358,16 @@ class Group(Ranks):
 
     # The optimizer's state.
 
-    def divide(self, optimizer: torch.optim.Optimizer, costs: dict[Tensor, float]) -> None:
+    def divide(self, optimizer: torch.optim.Optimizer, costs: dict[nn.Parameter, float]) -> None:
         self.dense = []
         self.owners = Owners(optimizer, costs, self.rank, self.size) if self.parallel == "owner" else None
 
     def update(self, step: Callable[[], object]) -> None:
         if self.owners is None:
-            step()
+            if self.slices is None:
+                step()
+            else:
+                self.slices.step(step)
             return
         failed = None
         try:
@@ -355,7 +388,7 @@ class Group(Ranks):
         try:
             with self.guarded():
                 for rank in range(1, self.size):
-                    self.owners.receive_state(partial(self.receive_tensor, rank))
+                    self.owners.put_state(receive_state(partial(self.receive_tensor, rank)))
             yield
         finally:
             self.owners.forget()
@@ -370,13 +403,85 @@ class Group(Ranks):
         Raises:
             RankLost: rank 0 has gone.
         """
-        if self.owners is not None:
+        if divided := self.owners or self.slices:
             with self.guarded():
-                self.owners.send_state(lambda tensor: dist.send(tensor, 0, group=self.orders))
+                send_state(divided.state(), lambda tensor: dist.send(tensor, 0, group=self.orders))
+
+    # A sliced model.
+
+    def slice(self, model: nn.Module, blocks: Iterable[nn.Module]) -> "Slices":
+        from nanotx.distributed.slices import Slices  # its libraries take seconds to import
+
+        self.slices = Slices(model, blocks, self.rank, self.size)
+        return self.slices
+
+    def sliced_state(self) -> dict[str, dict[str, Tensor]]:
+        assert self.slices is not None
+        self.order("state")
+        states = [self.slices.state()]
+        with self.guarded():
+            states += [receive_state(partial(self.receive_tensor, rank)) for rank in range(1, self.size)]
+        return self.slices.joined(states)
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        if self.slices is None or self.rank:
+            yield
+            return
+        self.entered += 1
+        try:
+            if self.entered == 1:
+                self.order("gather")
+                with self.guarded():
+                    self.slices.gather()
+            yield
+        finally:
+            self.entered -= 1
+            if not self.entered and not self.lost:
+                self.order("release")
+                self.slices.release()
+
+    def follow_slices(self, order: Order) -> None:
+        """Let the model be whole, or not any more, as rank 0 has ordered."""
+        if self.slices is not None:
+            with self.guarded():
+                self.slices.gather() if order == "gather" else self.slices.release()
+
+    def own(self, tensor: Tensor) -> Tensor:
+        return tensor if self.slices is None else self.slices.local(tensor)
+
+    def norm(self, own: Tensor) -> Tensor:
+        if self.slices is None:
+            return own
+        square = own**2
+        with self.guarded():
+            dist.all_reduce(square)
+        return square.sqrt()
+
+    def sliced_sum(self, micro_batch: Callable[[int], Sum], count: int) -> Sum:
+        """Return the sum over all micro-batches of a sliced model, whose gradients are summed as they are computed."""
+        assert self.slices is not None
+        self.slices.clear_gradients()
+        total, failed = Sum([], {}), None
+        if self.failure is None:
+            try:
+                total = tree_sum(self.share(count), micro_batch, Sum.add)
+            except Exception as error:
+                failed = error
+        try:
+            self.meet(failed)
+        finally:
+            del failed
+        with self.guarded():
+            losses = self.begin(torch.stack([loss.float() for loss in total.losses.values()]))
+            finish([losses])
+        return Sum(total.gradients, dict(zip(total.losses, losses.vector.unbind(), strict=True)))
 
     # Sums.
 
     def sum(self, micro_batch: Callable[[int], Sum], count: int, parameters: Sequence[Tensor]) -> Sum:
+        if self.slices is not None:
+            return self.sliced_sum(micro_batch, count)
         early = Buckets(parameters, self.dense or [False] * len(parameters), self.begin)  # the first step tells which
         total, failed = Sum([None] * len(parameters), {}), None
         if self.failure is None:

@@ -59,6 +59,26 @@ def check_parallel(recipe: Recipe, parallel: str) -> None:
             "with state that is tensors (separable = True in its class); leave the flag out, which keeps all state on "
             "each process."
         )
+    if parallel != "fsdp":
+        return
+    for refused, reason in (
+        (
+            not recipe.optimizer.elementwise,
+            f"optimizer {recipe.optimizer.part} needs whole matrices, and fsdp divides each; try --parallel owner, or "
+            "--optimizer adamw",
+        ),
+        (
+            recipe.reduce == "exact",
+            "gradients are summed while they are computed, in the backend's order, so that the last bits depend on the "
+            "number of processes; say so by --reduce fast",
+        ),
+        (recipe.train.ema_decay > 0, "an average of the weights is not divided; leave train.ema_decay out"),
+        (recipe.dtype == "float16", "the scale of float16 is not tried with slices; try --dtype bfloat16"),
+        (recipe.model.share > 1, "a block that several layers share would be gathered for each; try --model.share 1"),
+        (bool(recipe.model.adapt.patterns), "weights beside an adapter are not trained; leave the flag out"),
+    ):
+        if refused:
+            raise ConfigError(f"--parallel fsdp: {reason}.")
 
 
 def possible(micro_batches: int, reduce: str) -> list[int]:

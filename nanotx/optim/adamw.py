@@ -21,6 +21,7 @@ class AdamW(Optimizer):
     """Adam with decoupled weight decay."""
 
     separable: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
 
     lr: float = 1e-3  # peak learning rate, before the factor of the schedule
     betas: tuple[float, float] = (0.9, 0.99)  # decay rates of the averages of the gradient and of its square

@@ -27,6 +27,7 @@ class Optimizer(
 
     part_specific = ("lr",)  # a rate that suits one optimizer is orders of magnitude off for another
     separable: ClassVar[bool] = False  # whether a parameter's step and state, which is tensors, depend on it alone
+    elementwise: ClassVar[bool] = False  # whether the step of some rows is those rows of the step
     takes_sparse: ClassVar[bool] = False  # whether a gradient may hold some rows of a table alone
 
     lr: float = 1e-3  # before the schedule's factor

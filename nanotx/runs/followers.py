@@ -6,6 +6,7 @@ the tokenizer, and the trainer's state; so all ranks begin with the same bits, a
 
 import json
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,16 +16,21 @@ from torch import Tensor
 from nanotx.config.schema import from_table
 from nanotx.config.toml import write_toml
 from nanotx.distributed import Group, Ranks
-from nanotx.errors import RankLost
+from nanotx.errors import ConfigError, RankLost
 from nanotx.evaluation.loss import EvalText
 from nanotx.hardware.device import choose_machine, make_deterministic
 from nanotx.hardware.memory import keep_freed_memory
+from nanotx.nn.hooks import OnStepModule
 from nanotx.recipe import Recipe
 from nanotx.runs.resume import copy_in, load_state
 from nanotx.runs.trainer_state import strict
 from nanotx.tokenizers.loading import codec_of_json
+from nanotx.training.callbacks.base import Callback
 from nanotx.training.callbacks.evaluation import shared_scores
+from nanotx.training.callbacks.logger import Logger
 from nanotx.training.dataset import Dataset, check_same_corpus, load_dataset
+from nanotx.training.loop import describe
+from nanotx.training.nonfinite import listed
 from nanotx.training.signals import Stop
 from nanotx.training.trainer import Progress, Trainer
 
@@ -66,6 +72,27 @@ def lead(ranks: Ranks, trainer: Trainer, texts: Dataset, stop: Stop) -> None:
     trainer.join(ranks)
 
 
+def check_slices(trainer: Trainer, callbacks: Sequence[Callback]) -> None:
+    """Raise ConfigError if a model cannot be divided into slices, or somebody looks at it between two steps.
+
+    Raises:
+        ConfigError: says what is in the way.
+    """
+    if trainer.on_step_modules:
+        names = listed([name for name, module in trainer.model.named_modules() if isinstance(module, OnStepModule)])
+        raise ConfigError(
+            f"--parallel fsdp: {names} changes its own weights between steps, and no process has all of them; try "
+            "--parallel owner."
+        )
+    if scalars := [name for name, param in trainer.model.named_parameters() if not param.ndim]:
+        raise ConfigError(f"--parallel fsdp: {listed(scalars)} has no rows to divide; try --parallel owner.")
+    if lookers := [callback for callback in callbacks if not isinstance(callback, Logger)]:
+        raise ConfigError(
+            f"--parallel fsdp: {describe(lookers[0])} may look at the model after any step, and it is in slices then; "
+            "leave it out, or try --parallel owner."
+        )
+
+
 def follow(ranks: Group, stop: Stop) -> int:
     """Take the steps that rank 0 orders, until it orders the end; return the exit code.
 
@@ -83,6 +110,8 @@ def follow(ranks: Group, stop: Stop) -> int:
                     follower.begin()
             elif order == "evaluate":
                 follower.evaluate()
+            elif order in ("gather", "release"):
+                ranks.follow_slices(order)
             elif order == "state":
                 ranks.send_state()
             else:

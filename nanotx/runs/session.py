@@ -33,7 +33,7 @@ from nanotx.runs import checkpoint
 from nanotx.runs.callbacks import BusyMachine, Checkpoints, Display, Guarded, RunFiles, Shown, keep_samples
 from nanotx.runs.checkpoint import clear_temporary
 from nanotx.runs.folder import RunFolder, locked
-from nanotx.runs.followers import lead
+from nanotx.runs.followers import check_slices, lead
 from nanotx.runs.history import error, extent, rate
 from nanotx.runs.initial_weights import Source, describe, read_source, take_weights
 from nanotx.runs.loaded_files import RecordedFile, keep_copies
@@ -129,6 +129,8 @@ class Session:
         recipe = self.with_steps_of_budget(recipe, model)
         self.recipe = recipe = replace(recipe, compile=self.compiles(recipe, model, machine))
         self.trainer = Trainer(recipe, model, self.texts.windows, machine)
+        if self.ranks.parallel == "fsdp" and self.ranks.size > 1:
+            check_slices(self.trainer, self.callbacks)
         self.kept: set[Path] = set()  # old checkpoints that are not removed, because files were added to them
         self.loaded: list[RecordedFile] = []  # files that --load imported; recorded in checkpoints and in the summary
         if recipe.train.micro_batch_size == "auto":
@@ -466,6 +468,7 @@ class Session:
         """Train; log a divergence before it is raised."""
         try:
             self.run.train()
+            self.trainer.become_whole()
         except Diverged as error:
             self.files.on_row(self.run, {"event": "warning", "step": self.run.step, "text": str(error)})
             self.write_report(whole=False)

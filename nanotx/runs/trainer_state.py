@@ -42,8 +42,9 @@ def save(
     Returns:
         The checkpoints that are kept only because they contain more than was saved.
     """
-    tensors, table = trainer.optimizer_state()
-    weights, progress = trainer.weights(), trainer.progress
+    with trainer.ranks.whole():
+        (tensors, table), weights = trainer.optimizer_state(), trainer.saved_weights()
+    progress = trainer.progress
     for name, weight in weights.items():
         if not torch.isfinite(weight).all():
             raise Diverged(not_saved(trainer, f"the weights of {name} are not finite, and are not saved"))

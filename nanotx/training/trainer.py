@@ -7,10 +7,10 @@ would.
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,19 +24,22 @@ from nanotx.distributed import Alone, Ranks, Sum
 from nanotx.errors import ConfigError, Diverged, MemoryFull, RankLost, RunError, is_memory_full
 from nanotx.hardware.device import Machine
 from nanotx.nn.buffers import Buffers
-from nanotx.nn.canonical import to_canonical
+from nanotx.nn.canonical import from_canonical, to_canonical
 from nanotx.nn.dropout import named_dropouts, row_seeded
 from nanotx.nn.hooks import AuxLossModule, OnStepModule
 from nanotx.nn.loss import Head, LossModule
 from nanotx.nn.loss.cross_entropy import CrossEntropy
 from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
-from nanotx.optim.state import StateCodec, Table
+from nanotx.optim.state import LABELS, StateCodec, Table
 from nanotx.recipe import Recipe
 from nanotx.training.compile import compile_blocks
 from nanotx.training.ema import EMA
 from nanotx.training.freezing import freeze
 from nanotx.training.nonfinite import finite, listed, report
+
+if TYPE_CHECKING:
+    from nanotx.distributed.slices import Slices
 
 Row = dict[str, Any]
 """A line of metrics.jsonl: what happened (`event`), at which `step`, and its numbers."""
@@ -83,6 +86,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, model: Transformer, windows: Windows | PackedWindows, machine: Machine) -> None:
         self.recipe, self.machine = recipe, machine
         self.ranks: Ranks = Alone()  # the processes that train together
+        self.slices: Slices | None = None  # of the model, where it is divided among them
         self.windows = replace(windows, device=machine.device)
         model.add_loss(recipe.loss, recipe.seeds.weights)
         if windows.masked:
@@ -181,7 +185,7 @@ class Trainer:
             documents = self.windows.documents(step, plan.batch_size, own)
             losses = self.backward(*self.windows.batch(step, plan.batch_size, own), documents)
             self.scaler.unscale_(self.optimizer)
-            norm = clip(self.model.parameters(), plan.grad_clip or math.inf)
+            norm = clip(self.model.parameters(), plan.grad_clip or math.inf, self.ranks)
         numbers = losses | {"grad_norm": norm}
         values = torch.stack([*numbers.values()]).tolist()  # the only GPU synchronisation in a step
         return dict(zip(numbers, values, strict=True))
@@ -361,9 +365,10 @@ class Trainer:
         """
         model = self.model
         assert model.loss is not None
-        head = Head(model.logits, [*model.head.parameters()], self.recipe.train.loss_chunk_size, count)
         with self.machine.autocast(), model.one_pass():
-            total, cross_entropy = model.loss(head, model.hidden_states(x, None, documents), y)
+            stream = model.hidden_states(x, None, documents)
+            head = Head(model.logits, [*model.head.parameters()], self.recipe.train.loss_chunk_size, count)
+            total, cross_entropy = model.loss(head, stream, y)
         aux = {f"aux_loss/{name}": loss for name, loss in model.aux_losses().items()} if self.has_aux_losses else {}
         total = total + sum(aux.values())
         if not self.has_other_loss:
@@ -392,16 +397,75 @@ class Trainer:
         Raises:
             ConfigError: some of it cannot be saved; names the parameter and the key.
         """
-        with self.ranks.whole_state():
-            return self.state_codec.save()
+        if self.slices is None:
+            with self.ranks.whole_state():
+                return self.state_codec.save()
+        with self.ranks.whole():
+            return self.whole_codec().save()
+
+    def saved_weights(self) -> dict[str, Tensor]:
+        """Return the model's weights for a checkpoint: those that are in slices at other times, copied."""
+        return {name: weight.clone() for name, weight in self.weights().items()} if self.slices else self.weights()
+
+    def become_whole(self) -> None:
+        """Train no more, and have a whole model of its own, where the one that was trained is in slices."""
+        if self.slices is None:
+            return
+        with self.ranks.whole():
+            weights, buffers = self.saved_weights(), self.buffers.saved()
+        self.model = self.recipe.model.build(self.model.vocab_size, self.recipe.seeds.weights)
+        self.model.add_loss(self.recipe.loss, self.recipe.seeds.weights)
+        self.model.to(self.machine.device).train()
+        self.buffers, self.slices = Buffers(self.model), None
+        self.buffers.load(buffers)
+        own = from_canonical(self.model, weights)
+        with torch.no_grad():
+            for name, param in self.model.named_parameters():
+                param.copy_(own[name])
+
+    def whole_codec(self) -> StateCodec:
+        """Return what saves the state of an optimizer that is in slices, while the model is whole."""
+        parameters = dict(self.model.named_parameters())
+        named = {name: param for name, param in parameters.items() if param.requires_grad}
+        optimizer = self.recipe.optimizer.build_grouped(named.items())
+        codec = StateCodec(optimizer, parameters, self.model)
+        copy_settings(self.optimizer, optimizer)
+        for name, state in self.ranks.sliced_state().items():
+            optimizer.state[parameters[name]] = state
+        return codec
 
     def join(self, ranks: Ranks) -> None:
         """Train together with other processes, which are in the same state."""
-        parameters = {id(param): param for group in self.optimizer.param_groups for param in group["params"]}
-        named = {name: param for name, param in self.model.named_parameters() if id(param) in parameters}
-        costs = {param: self.recipe.optimizer.step_cost(name, param) for name, param in named.items()}
-        ranks.divide(self.optimizer, costs)
+        named = {name: param for name, param in self.model.named_parameters() if param.requires_grad}
+        if ranks.parallel == "fsdp" and ranks.size > 1:
+            self.slice(ranks, named)
+        else:
+            costs = {param: self.recipe.optimizer.step_cost(name, param) for name, param in named.items()}
+            ranks.divide(self.optimizer, costs)
         self.ranks = ranks
+
+    def slice(self, ranks: Ranks, named: Mapping[str, nn.Parameter]) -> None:
+        """Slice the model and the state of the optimizer among ranks.
+
+        Args:
+            ranks: the processes that train together.
+            named: the parameters of the optimizer.
+        """
+        whole, self.slices = self.optimizer, ranks.slice(self.model, self.model.blocks)
+        own, cut = self.slices.own, self.slices.cut
+        self.optimizer = self.recipe.optimizer.build_grouped((name, own[name]) for name in named)
+        copy_settings(whole, self.optimizer)
+        for name, param in named.items():
+            if state := whole.state.get(param):
+                self.optimizer.state[own[name]] = {key: cut(name, value) for key, value in state.items()}
+        self.slices.optimizer = self.optimizer
+        del self.state_codec  # it holds the whole parameters
+
+
+def copy_settings(source: torch.optim.Optimizer, target: torch.optim.Optimizer) -> None:
+    """Copy the settings of an optimizer's groups, such as their present learning rate, to one with the same groups."""
+    for old, new in zip(source.param_groups, target.param_groups, strict=True):
+        new.update({key: value for key, value in old.items() if key not in LABELS})
 
 
 def taken(params: Iterable[nn.Parameter]) -> list[Tensor | None]:
@@ -424,14 +488,21 @@ def check_masked(recipe: Recipe, loss: LossModule | None) -> None:
         recipe.model.check_documents()
 
 
-def clip(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
-    """Scale the gradients so that their norm is at most `limit`; return the norm before."""
+def clip(parameters: Iterable[nn.Parameter], limit: float, ranks: Ranks | None = None) -> Tensor:
+    """Scale the gradients so that their norm is at most `limit`; return the norm before.
+
+    Args:
+        parameters: whose gradients are meant.
+        limit: infinite for no limit.
+        ranks: the processes that train together, where gradients may be in slices.
+    """
+    ranks = ranks or Alone()
     values = []
     for param in parameters:
         if param.grad is not None:
             param.grad = param.grad.coalesce() if param.grad.is_sparse else param.grad
-            values.append(param.grad.values() if param.grad.is_sparse else param.grad)
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))
+            values.append(param.grad.values() if param.grad.is_sparse else ranks.own(param.grad))
+    norm = ranks.norm(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values))))
     if math.isfinite(limit):
         torch._foreach_mul_(values, (limit / (norm + 1e-6)).clamp(max=1.0))
     return norm

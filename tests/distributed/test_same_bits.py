@@ -10,7 +10,9 @@ from mutated import mutated
 from ranks_helper import together
 
 from nanotx.data.batches import Windows
+from nanotx.distributed.buckets import Buckets
 from nanotx.distributed.tree import tree_sum
+from nanotx.errors import ConfigError
 from nanotx.hardware.device import Machine
 from nanotx.nn.attention.sdpa import Sdpa
 from nanotx.nn.block.prenorm import PreNorm
@@ -128,7 +130,6 @@ ERRORS = {
         "own.add_(gradient)",
         "gradient",
     ),
-    "a rank that has no gradient sends zeros": (f"{BUCKETS}:Buckets.send_next", "NOTHING", "0.0"),
     "rows of tables are those of one rank": (
         f"{RANKS}:Group.gather_rows",
         "end = int(counts[rank])",
@@ -154,6 +155,19 @@ def test_subtrees_of_ranks_add_up_to_the_tree_of_one(count):
             share = count // size
             parts = [tree_sum(range(r * share, (r + 1) * share), str, lambda a, b: f"({a} {b})") for r in range(size)]
             assert tree_sum(range(size), parts.__getitem__, lambda a, b: f"({a} {b})") == whole
+
+
+def test_bucket_adds_what_changes_no_bit_where_a_rank_has_no_gradient():
+    sent = []
+    buckets = Buckets([torch.ones(2), torch.ones(3), torch.ones(1)], [True, True, False], sent.append)
+    buckets.put(0, torch.tensor([-0.0, 2.0]))
+    assert not sent
+    buckets.flush()
+    ((*absent, _, _),) = sent
+    for theirs in (-0.0, 0.0, 5.0):
+        assert [torch.signbit(number + theirs).item() for number in absent] == [np.signbit(theirs)] * 3
+    with pytest.raises(ConfigError, match=r"a parameter of shape \(2,\) got its gradient in two pieces"):
+        buckets.put(0, torch.ones(2))
 
 
 def test_sum_of_fast_ranks_is_near_that_of_one(tmp_path):

@@ -39,9 +39,9 @@ def shared_scores(
         check: called between two batches; may raise to stop.
     """
     ranks = None if trainer.buffers.names else trainer.ranks
-    if ranks is not None:
-        ranks.order("evaluate")
-    with trainer.use_eval_weights():
+    with trainer.ranks.whole(), trainer.use_eval_weights():
+        if ranks is not None:
+            ranks.order("evaluate")
         return {
             name: evaluate(trainer.model, eval_texts[name], trainer.machine, on_batch=check, sharing=ranks)
             for name in sorted(eval_texts)
@@ -92,7 +92,7 @@ class Sample(Callback):
         )
         run.model.eval()
         try:
-            with run.trainer.use_eval_weights():
+            with run.trainer.ranks.whole(), run.trainer.use_eval_weights():
                 for _ in generation:
                     run.check()
                     run.doing("sample", generation.completions[0].text)

@@ -1,0 +1,115 @@
+"""Weights, gradients and optimizer state in slices, one for each rank: PyTorch's FSDP2.
+
+Each block is gathered when it computes, and given up again after it; what is outside of blocks, among it an embedding
+tied to the head, is one unit. Gradients are summed over ranks in float32, in the backend's order. To look at the whole
+model, such as for an evaluation or a checkpoint, all ranks gather all units for that time.
+
+Source: Zhao et al. 2023, https://arxiv.org/abs/2304.11277
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+
+
+class Slices:
+    """This rank's slices of a model: rows of each parameter, as evenly as they can be divided."""
+
+    def __init__(self, model: nn.Module, blocks: Iterable[nn.Module], rank: int, size: int) -> None:
+        """Slice a model that is whole on all ranks; of other ranks' rows nothing is kept.
+
+        Args:
+            model: whose methods `forward` and `hidden_states` compute from ids.
+            blocks: its modules that are gathered one after the other.
+            rank: of this process.
+            size: the number of ranks.
+        """
+        self.model, self.rank, self.size = model, rank, size
+        self.shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+        device = next(model.parameters()).device.type
+        mesh = init_device_mesh(device, (size,))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.data = parameter.data.contiguous()
+        self.units: list[Any] = [*blocks, model]
+        for unit in self.units:
+            fully_shard(unit, mesh=mesh, mp_policy=MixedPrecisionPolicy(reduce_dtype=torch.float32))
+            unit.set_gradient_divide_factor(1.0)  # losses are divided by the number of all micro-batches already
+            unit.set_force_sum_reduction_for_comms(True)
+        register_fsdp_forward_method(model, "hidden_states")
+        self.sliced: dict[str, Any] = dict(model.named_parameters())  # tensors that know of their other slices
+        self.own = {
+            name: nn.Parameter(parameter.to_local().detach(), requires_grad=parameter.requires_grad)
+            for name, parameter in self.sliced.items()
+        }  # the slices as plain parameters, of the same memory
+        self.optimizer: torch.optim.Optimizer | None = None  # of these
+
+    def rows(self, length: int, rank: int) -> slice:
+        """Return the rows that a rank has of a tensor."""
+        each = -(-length // self.size)
+        return slice(min(rank * each, length), min((rank + 1) * each, length))
+
+    def cut(self, name: str, value: Tensor) -> Tensor:
+        """Return this rank's slice of a tensor shaped like a parameter; a copy of what has another shape."""
+        if value.shape != self.shapes[name]:
+            return value.clone()
+        return value[self.rows(len(value), self.rank)].clone()
+
+    # A step.
+
+    def clear_gradients(self) -> None:
+        """Forget the gradients, to which a backward pass would add."""
+        for parameter in self.sliced.values():
+            parameter.grad = None
+
+    def step(self, step: Callable[[], object]) -> None:
+        """Call the step of an optimizer of `own`, with the gradients of the model."""
+        for name, parameter in self.sliced.items():
+            self.own[name].grad = None if parameter.grad is None else parameter.grad.to_local()
+        try:
+            step()
+        finally:
+            for parameter in self.own.values():
+                parameter.grad = None
+
+    # The whole.
+
+    def state(self) -> dict[tuple[int, str], Tensor]:
+        """Return this rank's state of the optimizer, by the number of the parameter and the key."""
+        assert self.optimizer is not None
+        return {
+            (index, key): value
+            for index, parameter in enumerate(self.own.values())
+            for key, value in self.optimizer.state.get(parameter, {}).items()
+        }
+
+    def joined(self, states: Sequence[dict[tuple[int, str], Tensor]]) -> dict[str, dict[str, Tensor]]:
+        """Return the whole state of the optimizer, by parameter and key, from the states of all ranks."""
+        names, whole = list(self.own), dict[str, dict[str, Tensor]]()
+        for (index, key), value in states[0].items():
+            parts = [state[index, key].to(value.device) for state in states]
+            name = names[index]
+            sliced = value.ndim and sum(map(len, parts)) == self.shapes[name][0]
+            whole.setdefault(name, {})[key] = torch.cat(parts) if sliced else value
+        return whole
+
+    def gather(self) -> None:
+        """Let the model have whole weights, as plain parameters, until `release`; all ranks call it."""
+        for unit in reversed(self.units):
+            unit.unshard()
+            unit.set_reshard_after_forward(False, recurse=False)
+
+    def release(self) -> None:
+        """Let the model have slices again."""
+        for unit in self.units:
+            unit.set_reshard_after_forward(unit is not self.model, recurse=False)
+            unit.reshard()
+
+    def local(self, tensor: Tensor) -> Tensor:
+        """Return this rank's slice of a sliced tensor, in the same memory; another tensor as it is."""
+        return tensor.to_local() if isinstance(tensor, DTensor) else tensor

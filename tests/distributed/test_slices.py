@@ -1,0 +1,184 @@
+"""FSDP2: weights, gradients and state in slices; losses as near as another order of sums, whole checkpoints."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from mutated import mutated
+from ranks_helper import together
+from safetensors.torch import load_file
+from test_same_bits import ALL, ANOTHER_ORDER, DENSE, distance, trained, trainer
+from test_whole_runs import flags, printed, train_together
+from torch import nn
+
+from nanotx.cli.main import run
+from nanotx.distributed import check_parallel
+from nanotx.distributed.slices import Slices
+from nanotx.errors import ConfigError
+from nanotx.nn.adapt.lora import Lora
+from nanotx.nn.attention import Attention
+from nanotx.nn.block import Block
+from nanotx.nn.ffn import Ffn
+from nanotx.nn.norm import Norm
+from nanotx.optim.muon import Muon
+from nanotx.runs.followers import check_slices
+from nanotx.training.callbacks.base import Callback
+
+MLP = replace(DENSE, reduce="fast")
+
+
+def follow(ranks, trainer):
+    """Do what rank 0 orders, up to the end of what it looks at."""
+    while (order := ranks.next_order()) != "end":
+        if order == "step":
+            trainer.train_step()
+        elif order == "state":
+            ranks.send_state()
+        else:
+            ranks.follow_slices(order)
+
+
+def sliced(recipe, steps, ranks):
+    """On rank 0 the rows of some steps, and the whole weights and state; how many numbers each rank has."""
+    made = trainer(recipe)
+    ranks.parallel, ranks.reduce = "fsdp", recipe.reduce
+    made.join(ranks)
+    if ranks.rank:
+        follow(ranks, made)
+        return numbers(made)
+    rows = [made.train_step() for _ in range(steps)]
+    with ranks.whole():
+        weights = {name: weight.tolist() for name, weight in made.weights().items()}
+        state = {name: tensor.tolist() for name, tensor in made.optimizer_state()[0].items()}
+    ranks.order("end")
+    return [rows, weights, state, numbers(made)]
+
+
+def numbers(made):
+    weights = sum(tensor.numel() for tensor in made.slices.own.values())
+    return [weights, sum(tensor.numel() for state in made.optimizer.state.values() for tensor in state.values())]
+
+
+def test_two_ranks_with_slices_train_what_one_process_does(tmp_path):
+    results = together(tmp_path / "ranks", 2, lambda ranks: sliced(MLP, 20, ranks))
+    assert isinstance(results[0], list), results
+    rows, weights, state, own = results[0]
+    alone = trainer(DENSE)
+    expected = [alone.train_step() for _ in range(20)]
+    with mutated(*ANOTHER_ORDER):
+        other = distance(trained(DENSE, 20)[0], expected)
+    assert distance(rows, expected) < 4 * other < 1e-4
+    for name, weight in alone.weights().items():
+        assert torch.allclose(torch.tensor(weights[name]), weight, atol=1e-3), name
+    tensors = alone.optimizer_state()[0]
+    assert state.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.allclose(torch.tensor(state[name]), tensor, atol=1e-3), name
+    whole = sum(weight.numel() for weight in alone.weights().values())
+    assert own[0] + results[1][0] == whole and max(own[0], results[1][0]) < 0.6 * whole
+
+
+PARTS = {"attention": Attention, "ffn": Ffn, "norm": Norm, "block": Block}
+
+
+def differs(module, x, ranks):
+    """What a module in slices computes otherwise than the module does: nothing, or what."""
+    torch.manual_seed(3)
+    weights = {name: torch.randn_like(weight) * 0.2 for name, weight in module.named_parameters()}
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            weight.copy_(weights[name])
+    y = module(x)
+    direction = torch.randn_like(y)
+    y.backward(direction)
+    gradients = {name: weight.grad.clone() for name, weight in module.named_parameters() if weight.grad is not None}
+    module.zero_grad()
+    holder = Holder(module)
+    slices = Slices(holder, [], ranks.rank, ranks.size)
+    again = holder(x)
+    if not torch.equal(again, y):
+        return "the output"
+    (again * direction).sum().backward()
+    for name, parameter in slices.sliced.items():
+        if (gradient := gradients.get(name.removeprefix("module."))) is None:
+            continue
+        expected = slices.cut(name, 2 * gradient)
+        if not torch.allclose(parameter.grad.to_local(), expected, rtol=1e-5, atol=1e-6):
+            return f"the gradient of {name}"
+    return ""
+
+
+class Holder(nn.Module):
+    """A module in another one, as a block is in a model."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        return self.module(x)
+
+    def hidden_states(self, x):
+        return self.module(x)
+
+
+def test_part_in_slices_is_the_part(tmp_path):
+    cases = [(slot, name) for slot, family in PARTS.items() for name in family.names()]
+
+    def each(ranks):
+        found = {}
+        for slot, name in cases:
+            part = PARTS[slot].find(name)()
+            module = part.build(24).eval()
+            if "cpu" in getattr(part, "trains_on", ("cpu",)) and any(
+                parameter.requires_grad for parameter in module.parameters()
+            ):
+                found[f"{slot} {name}"] = differs(module, torch.randn(2, 5, 24), ranks)
+        return found
+
+    results = together(tmp_path / "ranks", 2, each)
+    assert isinstance(results[0], dict), results
+    assert len(results[0]) > 10
+    assert not [name for found in results for name, what in found.items() if what], results
+
+
+@pytest.mark.slow
+def test_run_in_slices_has_whole_checkpoints_and_is_resumed_by_one_process_and_with_another_wrapper(tmp_path):
+    alone, shared, more = tmp_path / "alone", tmp_path / "shared", {"optimizer": "adamw", "reduce": "fast"}
+    assert run(["train", "macbook", *flags(alone, train_steps=6, **more)]) == 0
+    words = ["train", "macbook", *flags(shared, train_steps=3, **more), "--parallel", "fsdp"]
+    assert train_together(tmp_path / "out", 2, words) == [0, 0], printed(tmp_path / "out", 2)
+    resumed = ["resume", str(shared), "--train.steps", "5", "--parallel", "fsdp"]
+    assert train_together(tmp_path / "more", 2, resumed) == [0, 0], printed(tmp_path / "more", 2)
+    assert run(["resume", str(shared), "--train.steps", "6"]) == 0
+    assert run(["verify", str(shared)]) == 0
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        ours, theirs = (load_file(folder / "checkpoints" / "step-6" / name) for folder in (shared, alone))
+        assert list(ours) == list(theirs)
+        assert all(torch.allclose(ours[key], theirs[key], atol=1e-4) for key in theirs)
+    sizes = [(folder / "checkpoints" / "step-3" / "model.safetensors").stat().st_size for folder in (shared, alone)]
+    assert sizes[0] == sizes[1]
+
+
+def test_model_that_cannot_be_in_slices_is_refused_with_the_reason():
+    reasons = {
+        "muon needs whole matrices.* --parallel owner, or --optimizer adamw": replace(MLP, optimizer=Muon()),
+        "the last bits depend on the number of processes; say so by --reduce fast": DENSE,
+        "an average of the weights": replace(MLP, train=replace(MLP.train, ema_decay=0.9)),
+        "float16": replace(MLP, dtype="float16"),
+        "try --model.share 1": replace(MLP, model=replace(MLP.model, layers=2, share=2)),
+        "adapter": replace(MLP, model=replace(MLP.model, adapt=Lora())),
+    }
+    check_parallel(MLP, "fsdp")
+    for reason, recipe in reasons.items():
+        with pytest.raises(ConfigError, match=f"--parallel fsdp: .*{reason}"):
+            check_parallel(recipe, "fsdp")
+
+
+def test_model_that_changes_itself_and_callback_that_looks_are_refused():
+    made = trainer(replace(ALL, reduce="fast"))
+    with pytest.raises(ConfigError, match=r"embedding.* changes its own weights between steps.* --parallel owner"):
+        check_slices(made, [])
+    with pytest.raises(ConfigError, match=r"callback 'Callback' .* may look at the model after any step"):
+        check_slices(trainer(MLP), [Callback()])
+    check_slices(trainer(MLP), [])
