@@ -5,13 +5,16 @@ import os
 import signal
 import time
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
-from ranks_helper import together
+from ranks_helper import forked, free_port, launched, together
 from test_same_bits import DENSE, trainer
 from test_whole_runs import contents, flags, printed, train_together
+from torch.distributed import TCPStore
 
 from nanotx.cli.main import run
+from nanotx.distributed.join import connect
 from nanotx.errors import ConfigError, MemoryFull
 from nanotx.optim.schedules.constant import Constant
 from nanotx.runs.followers import Follower
@@ -90,6 +93,24 @@ def test_rank_that_hangs_is_named_within_the_timeout(tmp_path):
     (step, message), _ = together(tmp_path / "ranks", 2, lambda ranks: steps_until_error(ranks, at_step), timeout=2)
     assert (step, message[:43]) == (1, "RankLost: rank 1 did not answer within 2 s,")
     assert time.monotonic() - began < 30
+
+
+def test_ranks_that_are_started_again_with_the_same_store_join_each_other(tmp_path, monkeypatch):
+    """What torchrun does after a failure: its store still holds the addresses of the processes that are gone."""
+    port = free_port()
+    store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+
+    def child(rank):
+        launched(rank, 2, port)
+        connect(rank, 2, timedelta(seconds=20)).meet(None)
+
+    for attempt in range(2):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(attempt))
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        assert forked(folder, 2, child) == [0, 0], printed(folder, 2)
+    assert store.num_keys()
 
 
 @pytest.mark.slow
