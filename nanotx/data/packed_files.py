@@ -32,7 +32,8 @@ class PackedFile(PackedRows):
     ids: DiskIds
     plan: Plan
     starts: NDArray[np.int64]  # where each document, or piece of one, begins, the longest first
-    documents_cut: int  # how many are longer than a row
+    documents_whole: int  # how many documents fit a row
+    documents_cut: int  # how many are longer, and are cut
 
     apart = True
 
@@ -89,11 +90,12 @@ class PackedFile(PackedRows):
 def pack_file(ids: DiskIds, context: int) -> PackedFile:
     """Pack the documents of a text on the disk into rows of `context + 1` ids."""
     width = context + 1
-    counts, cut = np.zeros(width + 1, np.int64), 0
+    counts, whole, cut = np.zeros(width + 1, np.int64), 0, 0
     for starts, ends in documents_of(ids):
         _, lengths = pieces(starts, ends, width)
         counts += np.bincount(lengths, minlength=width + 1)
-        cut += int((ends - starts > width).sum())
+        longer = int((ends - starts > width).sum())
+        whole, cut = whole + len(ends) - longer, cut + longer
     places = np.cumsum(counts[::-1])[::-1] - counts  # where the documents of each length begin among all
     begins = np.empty(int(counts.sum()), np.int64)
     for starts, ends in documents_of(ids):
@@ -106,7 +108,7 @@ def pack_file(ids: DiskIds, context: int) -> PackedFile:
         ranks = np.arange(len(order)) - before[lengths[order]]
         begins[places[lengths[order]] + ranks] = first[order]
         places += of_length
-    return PackedFile(ids=ids, plan=best_fit(counts), starts=begins, documents_cut=cut)
+    return PackedFile(ids=ids, plan=best_fit(counts), starts=begins, documents_whole=whole, documents_cut=cut)
 
 
 def documents_of(ids: DiskIds) -> Iterator[tuple[Lengths, Lengths]]:

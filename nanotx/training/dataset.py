@@ -289,6 +289,11 @@ def packed_dataset(recipe: Recipe, split: TokenSplit, say: Callable[[str], None]
     context, plan, seed = recipe.model.context, recipe.train, recipe.seeds.data
     texts = [pack_file(ids, context) for ids in training_texts(split)]
     rows, held_out = JoinedRows(texts), pack_file(cast(DiskIds, split.val), context)
+    if not (rows.targets and held_out.targets):
+        raise DataError(
+            f"{recipe.corpus.where()}: {rows.targets:,} tokens to learn and {held_out.targets:,} to validate on: the "
+            "first token of a document is not predicted; try longer documents, or --corpus.documents join."
+        )
     windows: PackedWindows = PackedWindows(packed=texts[0], seed=seed)
     if split.shares:
         windows = MixedDocuments(packed=rows, shares=shares_of_rows(split.shares, texts), seed=seed)
@@ -333,10 +338,11 @@ def shares_of_rows(shares: Sequence[Share], texts: Sequence[PackedFile]) -> tupl
 
 def describe_packing(where: str, texts: Sequence[PackedFile], padding: float) -> str:
     """Return a line about rows of documents."""
-    rows, pieces = sum(map(len, texts)), sum(len(text.starts) for text in texts)
-    cut, width = sum(text.documents_cut for text in texts), texts[0].context + 1
-    longer = f"; {cut:,} documents are longer and are cut" if cut else ""
-    return f"{where}: {pieces:,} documents in {rows:,} rows of {width:,} tokens, {padding:.1%} of them padding{longer}."
+    rows, width = sum(map(len, texts)), texts[0].context + 1
+    cut = sum(text.documents_cut for text in texts)
+    total = cut + sum(text.documents_whole for text in texts)
+    longer = f"; {cut:,} of them are longer and are cut" if cut else ""
+    return f"{where}: {total:,} documents in {rows:,} rows of {width:,} tokens, {padding:.1%} padding{longer}."
 
 
 def check_same_corpus(

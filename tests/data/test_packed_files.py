@@ -188,7 +188,7 @@ def test_law_of_packing_catches_rows_that_are(mutant):
 
 
 def vars_of(packed):
-    return {name: getattr(packed, name) for name in ("ids", "plan", "starts", "documents_cut")}
+    return {name: getattr(packed, name) for name in ("ids", "plan", "starts", "documents_whole", "documents_cut")}
 
 
 def no_overlap(starts, ends, width):
@@ -302,10 +302,9 @@ def test_documents_of_files_are_packed_and_the_last_ones_validate(tmp_path):
     assert data.eval_texts["val"].tokens == data.eval_texts["val"].size == sum(len(text) - 1 for text in held_out)
     rows = len(data.windows.packed)
     assert data.padding == pytest.approx(1 - data.windows.packed.filled / (17 * rows))
-    pieces = len(training) + 2
     assert said == [
-        f"corpus tokens: {pieces} documents in {rows} rows of 17 tokens, {data.padding:.1%} of them padding; 1 "
-        "documents are longer and are cut."
+        f"corpus tokens: {len(training)} documents in {rows} rows of 17 tokens, {data.padding:.1%} padding; 1 of them "
+        "are longer and are cut."
     ]
 
 
@@ -362,6 +361,8 @@ def test_files_whose_documents_cannot_be_kept_apart_are_refused(tmp_path):
         load_dataset(recipe(good, plain))
     with pytest.raises(DataError, match=r"0 tokens to train on and 10 to validate on .* try more documents"):
         load_dataset(recipe(short))
+    with pytest.raises(DataError, match=r"0 tokens to learn and 0 to validate on: the first token .* longer documents"):
+        load_dataset(recipe(encoded(tmp_path / "letters", list("abcdefghij"))))
     with pytest.raises(DataError, match=r"short has no document to train on"):
         load_dataset(recipe(good, short, weights=(0.5, 0.5)))
     with pytest.raises(ConfigError, match=r"linear.*documents"):
