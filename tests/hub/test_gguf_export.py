@@ -27,7 +27,7 @@ from nanotx.tokenizers.char import Char
 from nanotx.tokenizers.chat_template import with_chat
 from nanotx.tokenizers.wordpiece import WordPiece
 
-gguf = pytest.importorskip("gguf")
+gguf = pytest.importorskip("gguf", reason="needs the extra gguf")
 ATTENTION = Sdpa(heads=2, bias=True)
 MODELS = {
     "gpt2": dataclasses.replace(

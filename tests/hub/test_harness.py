@@ -19,7 +19,7 @@ from nanotx.nn.block.token_shift import TokenShift
 from nanotx.nn.embedding.ngrams import Ngrams
 from nanotx.tokenizers.bpe import Bpe
 
-pytest.importorskip("lm_eval")
+pytest.importorskip("lm_eval", reason="needs the extra lm-eval")
 pytest.importorskip("transformers")
 from nanotx.hub.harness.model import Nanotx, batch_size_of
 

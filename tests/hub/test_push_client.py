@@ -15,7 +15,7 @@ from nanotx.cli.main import run as nanotx_command
 from nanotx.hub.huggingface import proof
 from nanotx.hub.plain.export import export
 
-huggingface_hub = pytest.importorskip("huggingface_hub")
+huggingface_hub = pytest.importorskip("huggingface_hub", reason="needs the extra push")
 TOKEN = "hf_stub"
 
 
