@@ -153,6 +153,27 @@ def lengths(rows: Rows) -> Table:
     return ["position", "1x, 64", "2x, 128", "4x, 256"], lines
 
 
+def second_voice(rows: Rows) -> Table:
+    """Losses on the new text and on the old one after each way to learn, means of the seeds with lowest and highest."""
+    lines = []
+    for name, steps in dict.fromkeys((row["name"], row["steps"]) for row in rows):
+        seeds = [row for row in rows if (row["name"], row["steps"]) == (name, steps)]
+        cells = [name, str(steps) if steps else "", f"{seeds[0]['trained']:,}" if steps else ""]
+        for key in ("loss_new", "loss_old"):
+            losses = [row[key] for row in seeds]
+            cells.append(f"{sum(losses) / len(losses):.3f} ({min(losses):.3f} to {max(losses):.3f})")
+        lines.append([*cells, f"{sum(row['forgotten'] for row in seeds) / len(seeds):+.3f}" if steps else ""])
+    head = [
+        "what learns",
+        "steps",
+        "weights that are trained",
+        "loss on the logbook",
+        "loss on Shakespeare",
+        "forgotten",
+    ]
+    return head, lines
+
+
 TABLES: dict[str, Callable[..., Table]] = {
     "attention": attention,
     "training": training,
@@ -160,4 +181,5 @@ TABLES: dict[str, Callable[..., Table]] = {
     "byte_pairs": byte_pairs,
     "ablations": ablations,
     "lengths": lengths,
+    "second_voice": second_voice,
 }

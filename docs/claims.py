@@ -323,7 +323,8 @@ def repeat(claim: Claim, folder: Path) -> str:
         words += ["--run", str(run)] if words[:2] == ["nanotx", "train"] else []
         words += ["--out", str(folder / "out")] if words[1] in EXPERIMENTS and "--out" not in words else []
         program = {"nanotx": [sys.executable, "-m", "nanotx"], "python": [sys.executable]}[words[0]]
-        done = subprocess.run([*program, *words[1:]], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+        command = [*program, *words[1:]]
+        done = subprocess.run(command, cwd=ROOT, input=typed(claim), capture_output=True, encoding="utf-8", check=False)
         if done.returncode and not (claim.output and done.stdout):  # diff ends with 1 where two runs differ
             raise SystemExit(f"{shlex.join(words)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
         summary = run / "summary.json"
@@ -343,6 +344,12 @@ def loaded(name: str, claim: Claim, folder: Path) -> Path:
     raise ValueError(f"{claim.name}: there is no {name}, and no page of it shows the file; make it in {ROOT}")
 
 
+def typed(claim: Claim) -> str:
+    """What is typed in the transcript of a claim: its lines that begin with `> `."""
+    output = transcripts(text_of(claim.pages[0])).get(claim.command, "") if claim.output else ""
+    return "".join(f"{line[2:]}\n" for line in output.splitlines() if line.startswith("> "))
+
+
 def compare(claim: Claim, output: str) -> Iterator[tuple[str, bool]]:
     """For each number of a claim, a line that sets the nearest number of an output beside it, and whether it holds."""
     numbers = [Decimal(match.replace(",", "")) for match in re.findall(rf"(?<![\w.]){NUMBER}(?![\w])", output)]
@@ -355,9 +362,12 @@ def compare(claim: Claim, output: str) -> Iterator[tuple[str, bool]]:
 
 
 def unrepeated(claim: Claim, output: str) -> Iterator[str]:
-    """The lines of a transcript that an output does not have; `...` on the page stands for what was left out."""
-    now = " ".join(output.split())
-    for line in transcripts(text_of(claim.pages[0]))[claim.command].splitlines():
+    """The lines of a transcript that an output does not have; `...` on the page stands for what was left out.
+
+    What is typed is no output.
+    """
+    now, lines = " ".join(output.split()), transcripts(text_of(claim.pages[0]))[claim.command].splitlines()
+    for line in (line for line in lines if not line.startswith("> ")):
         pieces = (" ".join(piece.split()) for piece in line.split("..."))
         yield from (piece for piece in pieces if piece not in now)
 

@@ -1,12 +1,15 @@
 """Conversations: what is read, and what is refused with its line."""
 
 import json
+import re
+import string
+from itertools import pairwise
 
 import pytest
 
 from nanotx.data.conversations import Message, conversations_of
 from nanotx.data.corpus.chat import Chat
-from nanotx.data.corpus.small_talk import SmallTalk
+from nanotx.data.corpus.small_talk import UNKNOWN, SmallTalk
 from nanotx.errors import ConfigError, DataError
 
 HELLO = {"role": "user", "content": "Hello."}
@@ -73,12 +76,25 @@ def test_small_talk_is_the_same_each_time_and_every_answer_follows_from_what_is_
     every = talk.conversations()
     assert every == talk.conversations() != SmallTalk(count=300, seed=2).conversations()
     assert conversations_of("", "\n".join(line(*(m._asdict() for m in turns)) for turns in every)) == every
-    asked = [turns for turns in every if any(m.content == "What is my name?" for m in turns)]
-    assert asked
-    for turns in asked:
-        place = next(place for place, m in enumerate(turns) if m.content == "What is my name?")
-        name = turns[place + 1].content.rstrip(".").rpartition(" ")[2]
-        assert any(f"I am {name}.".lower() in m.content.lower() for m in turns if m.role == "user")
+    names = 0
+    for turns in every:
+        said = [message.content.lower() for message in turns if message.role != "system"]
+        for question, answer in pairwise(said):
+            if match := re.fullmatch(r"spell (\w+)\.?|how do you spell (\w+)\??", question):
+                assert answer.replace("-", "") == match[1] or match[2]
+            if re.match(r"what is my name|who am i", question):
+                before = re.findall(r"(?:i am|i'm|my name is) (\w+)\b", " ".join(said[: said.index(question)]))
+                assert answer == (f"your name is {before[0]}." if before else "you did not tell me your name.")
+                names += bool(before)
+    assert names > 5
+
+
+def test_small_talk_has_every_key_of_the_keyboard_and_admits_what_it_cannot_know():
+    conversations = SmallTalk(count=4000).split_conversations()[0]
+    assert {*string.printable[:95]} <= {letter for turns in conversations for m in turns for letter in m.content}
+    unknown = [q.content for turns in conversations for q, a in pairwise(turns) if a.content == UNKNOWN]
+    assert len({*unknown}) > 500
+    assert not [question for question in unknown if re.search(r"opposite|colou?r|plus \d|spell|joke", question.lower())]
 
 
 def test_small_talk_of_no_conversations_is_refused():

@@ -1,8 +1,10 @@
-"""The playhouse's voices: seven languages, each right in itself, and the bits of every byte known."""
+"""The playhouse's other grammars, seven languages and a logbook: each right in itself, the bits of every byte known."""
 # ruff: noqa: RUF001  these letters are meant
 
+import re
+import string
 import unicodedata
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 from math import log2
 
 import pytest
@@ -15,6 +17,7 @@ from nanotx.config.schema import from_table, to_table
 from nanotx.data.corpus import Corpus
 from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.data.corpus.playhouse.grammar import Grammar
+from nanotx.data.corpus.playhouse.logbook import CARGOES, DAYS, PORTS, the_logbook
 from nanotx.data.corpus.playhouse.rewriting import factored, unrolled
 from nanotx.data.corpus.playhouse.voices import VOICES, the_voices
 from nanotx.errors import ConfigError, DataError
@@ -22,6 +25,12 @@ from nanotx.tokenizers import scripts
 
 VOICE = Playhouse(grammar="voices", size=200_000)
 TEXT = VOICE.text()
+LOGBOOK = Playhouse(grammar="logbook", size=200_000)
+LOG = LOGBOOK.text()
+SHAKESPEARE = {"\n", *" !$&',-.3:;?", *string.ascii_letters}
+"""The characters of Tiny Shakespeare."""
+
+both = pytest.mark.parametrize("grammar", ["voices", "logbook"])
 
 # Alternatives that begin with rules.
 
@@ -55,14 +64,17 @@ def test_rule_that_begins_with_itself_cannot_be_unrolled():
 def test_voices_are_chosen_by_name_and_the_stage_is_the_default():
     assert from_table(Corpus, {"part": "playhouse", "grammar": "voices", "size": 200_000}) == VOICE
     assert to_table(VOICE)["grammar"] == "voices" and Playhouse().grammar == "stage"
-    with pytest.raises(ConfigError, match=r"grammar: expected one of 'stage', 'voices', got 'choir'"):
+    assert from_table(Corpus, {"part": "playhouse", "grammar": "logbook", "size": 200_000}) == LOGBOOK
+    with pytest.raises(ConfigError, match=r"grammar: expected one of 'stage', 'voices', 'logbook', got 'choir'"):
         from_table(Corpus, {"part": "playhouse", "grammar": "choir"})
 
 
-def test_one_seed_gives_one_text_and_a_longer_text_begins_with_the_shorter():
-    assert len(TEXT) == 200_000
-    assert Playhouse(grammar="voices", size=777).text() == TEXT[:777]
-    assert Playhouse(grammar="voices", size=777, seed=2).text() != TEXT[:777]
+@both
+def test_one_seed_gives_one_text_and_a_longer_text_begins_with_the_shorter(grammar):
+    text = TEXT if grammar == "voices" else LOG
+    assert len(text) == 200_000
+    assert Playhouse(grammar=grammar, size=777).text() == text[:777]
+    assert Playhouse(grammar=grammar, size=777, seed=2).text() != text[:777]
 
 
 def test_text_is_in_normal_form_c_and_holds_letters_that_have_another_form():
@@ -109,13 +121,45 @@ def test_digits_and_stops_are_those_of_the_script():
         assert all(set(marks) & set(joined[other]) <= set("123;,") for other in joined if other != script)
 
 
+# The logbook.
+
+
+def test_logbook_has_letters_of_shakespeare_and_another_voice():
+    assert set(LOG) < SHAKESPEARE
+    stage = set(re.findall("[a-z]+", Playhouse(size=200_000).text()))
+    assert {"thou", "thy", "doth", "hath"} <= stage and not {"thou", "thy", "doth", "hath"} & set(LOG.split())
+    assert len(set(re.findall("[a-z]+", LOG)) - stage) > 100
+
+
+def test_each_voyage_keeps_its_port_and_its_cargo_and_its_days_follow_one_another():
+    voyages, ports, cargoes = LOG.split("LOG OF THE ")[1:-1], set(), set()
+    for voyage in voyages:
+        port, cargo = re.search(r" to (\w+), laden with (\w+)\.\n\n", voyage).groups()
+        assert set(re.findall(rf"\b({'|'.join(PORTS)})\b", voyage)) == {port}
+        assert re.search(
+            rf"\nMade {port} [\w ]+\. Sold the {cargo} for [\w ]+ crowns and paid off the crew\.\n\n\n$", voyage
+        )
+        assert set(re.findall(r"(?:Shifted the|rats in the|Sold the) (\w+)", voyage)) == {cargo}
+        days = re.findall(r"^(\w+day)\. Wind ", voyage, re.MULTILINE)
+        start = DAYS.index(days[0])
+        assert days == list(islice(cycle(DAYS), start, start + len(days)))
+        ports.add(port), cargoes.add(cargo)
+    assert len(voyages) > 50 and ports == {*PORTS} and cargoes == {*CARGOES}
+
+
 # What is known of it.
 
 
-def test_voices_cost_about_what_their_grammar_predicts():
-    bits = VOICE.surprisal(TEXT)
+@both
+def test_texts_cost_about_what_their_grammar_predicts(grammar):
+    corpus, text = (VOICE, TEXT) if grammar == "voices" else (LOGBOOK, LOG)
+    bits = corpus.surprisal(text)
     assert bits.shape == (200_000,)
-    assert bits.mean() == pytest.approx(the_voices().rate(), rel=0.05)
+    assert bits.mean() == pytest.approx(corpus.writer().rate(), rel=0.05)
+
+
+def test_scenes_and_voyages_are_about_as_long_as_their_grammars_predict():
+    assert len(LOG) / LOG.count("LOG OF THE ") == pytest.approx(the_logbook().length(), rel=0.15)
     assert len(TEXT) / TEXT.count("\n\n") * 2 == pytest.approx(the_voices().length(), rel=0.15)
 
 
@@ -129,6 +173,18 @@ def test_sentence_costs_what_the_weights_of_its_choices_say():
     assert bits[len(scene) + 1 : len(scene) + len("Chloé\u00a0: ")].tolist() == [0.0] * 7
 
 
+def test_line_of_the_logbook_costs_what_the_weights_of_its_choices_say():
+    title = "LOG OF THE RAMBLER\nFrom Hull"
+    with pytest.raises(DataError, match=r"got 'H' .* at character 24; expected 'B' or 'C'"):
+        LOGBOOK.surprisal(title)
+    title = "LOG OF THE RAMBLER\nFrom Poole to Riga, laden with wool.\n\n"
+    day = "Monday. Wind east, dying; long swell, fog."
+    note = " Noon, forty miles from Riga.\n"
+    bits = LOGBOOK.surprisal(title + day + note).sum()
+    choices = [8, 8, 8 * 6, 7, 8, 9, 6, 9, 45 / 3, 9, 45 / 9]  # ship, harbour, port and cargo, day, weather, note, end
+    assert bits == pytest.approx(sum(map(log2, choices)))
+
+
 def test_floor_is_in_bits_per_byte_and_bytes_are_not_characters():
     training, validation = VOICE.split()
     bits = VOICE.surprisal(training + validation)[len(training) :].sum()
@@ -136,8 +192,8 @@ def test_floor_is_in_bits_per_byte_and_bytes_are_not_characters():
     assert len(validation.encode("utf-8")) > 1.5 * len(validation)
 
 
-def test_every_rule_of_the_voices_is_used_and_reads_one_way():
-    grammar = the_voices()
+@pytest.mark.parametrize("grammar", [the_voices(), the_logbook()], ids=["voices", "logbook"])
+def test_every_rule_is_used_and_reads_one_way(grammar):
     assert grammar.entropy() / grammar.length() == pytest.approx(grammar.rate())
     used = {grammar.start}
     waiting = [grammar.start]

@@ -226,6 +226,15 @@ def test_command_is_repeated_in_a_folder_of_its_own_with_the_file_that_a_page_sh
         claims_of_docs.repeat(lost, tmp_path)
 
 
+def test_check_of_a_conversation_types_its_questions_and_looks_for_its_answers(monkeypatch):
+    page = "```text\n$ nanotx chat runs/talk\n> Hi.\nHello.\n> Bye.\nGoodbye.\n```\n"
+    monkeypatch.setattr(claims_of_docs, "text_of", lambda page_name: page)
+    claim = claims_with(command="nanotx chat runs/talk", output=digest("any"), shows={}).claims["loss"]
+    assert claims_of_docs.typed(claim) == "Hi.\nBye.\n"
+    assert claims_of_docs.typed(replace(claim, output="")) == ""
+    assert list(claims_of_docs.unrepeated(claim, "Hello.\nGood night.\n")) == ["Goodbye."]
+
+
 def test_template_takes_a_list_or_one_of_its_numbers():
     table = {"head": ["first", "all"], "rows": [["{loss.nats[0]}", "{loss.nats} nats"]]}
     claims = replace(claims_with(shows={"nats": [Decimal("1.50"), Decimal("1071")]}), templates={"both": table})

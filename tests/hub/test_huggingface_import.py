@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from test_huggingface_layouts import BY_NAME, GPT2, QWEN3, TOLERANCE, exported, models, trained
+from test_huggingface_layouts import BY_NAME, GPT2, QWEN3, TOLERANCE, differences, exported, models, trained
 
 from nanotx.errors import ConfigError, RunError
 from nanotx.hub.huggingface.importing import import_model
@@ -15,16 +15,10 @@ from nanotx.hub.huggingface.importing import import_model
 transformers = pytest.importorskip("transformers")
 
 
-@torch.no_grad()
 def apart(ours, theirs, exact) -> float:
     """Differences of logits in units of what is allowed."""
-    ids = torch.randint(exact.vocab_size, (3, exact.context), generator=torch.Generator().manual_seed(1))
-    logits, double = exact(ids), exact.double()(ids)
-    exact.float()
-    allowed = max(TOLERANCE, 16 * float((logits - double).abs().max() / logits.std()))
-    return (
-        max(float((ours(ids) - other).abs().max() / logits.std()) for other in (logits, theirs(ids).logits)) / allowed
-    )
+    difference, rounding = differences(exact, ours, lambda ids: theirs(ids).logits)
+    return difference / max(TOLERANCE, 16 * rounding)
 
 
 @pytest.mark.parametrize("name", BY_NAME)

@@ -2,11 +2,13 @@
 
 import copy
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from nanotx.hub.huggingface.export import position_table
 from nanotx.hub.huggingface.layouts import (
@@ -76,13 +78,16 @@ def trained(config: Model, vocab_size: int, seed: int) -> Transformer:
     return model
 
 
-def exported(model: Transformer, layout: Layout):
-    """The model as transformers computes it."""
+def exported(model: Transformer, layout: Layout, forgotten: str = "nothing"):
+    """The model as transformers computes it, weights whose names end in `forgotten` left at zero."""
     weights = to_canonical(model, dict(model.state_dict()))
     shape = model_shape(model.config, model.vocab_size, weights)
     assert not layout.misfits(shape)
     table = {POSITION_TABLE: position_table(model)}
     tensors = their_weights(layout.entries(shape), table | weights)
+    for name in tensors:
+        if name.endswith(forgotten):
+            tensors[name].zero_()
     config = layout.config(shape)
     config = transformers.AutoConfig.for_model(**config)
     theirs, report = getattr(transformers, layout.class_name).from_pretrained(
@@ -93,17 +98,28 @@ def exported(model: Transformer, layout: Layout):
 
 
 @torch.no_grad()
-def error(model: Transformer, theirs, seed: int = 1) -> float:
-    """The largest difference of logits on windows of random ids: relative to their spread, in units of what is allowed.
+def differences(model: Transformer, *others: Callable[[Tensor], Tensor], seed: int = 1) -> tuple[float, float]:
+    """The largest difference of logits from those of others, and from the model's own in float64.
 
-    A model of few numbers can be ill-conditioned; its own rounding errors, tell how much.
+    On windows of random ids, both relative to the spread of the logits.
     """
     draw = torch.Generator().manual_seed(seed)
     ids = torch.randint(model.vocab_size, (3, model.context), generator=draw)
     ours = model(ids)
     exact = copy.deepcopy(model).double()(ids)
-    rounding = float((ours - exact).abs().max() / ours.std())
-    return float((ours - theirs(ids).logits).abs().max() / ours.std()) / max(TOLERANCE, 16 * rounding)
+    spread = float(ours.std())
+    return max(float((ours - other(ids)).abs().max()) for other in others) / spread, float(
+        (ours - exact).abs().max()
+    ) / spread
+
+
+def error(model: Transformer, theirs, seed: int = 1) -> float:
+    """The largest difference of logits, in units of what is allowed.
+
+    A model of few numbers can be ill-conditioned; its own rounding errors tell how much.
+    """
+    difference, rounding = differences(model, lambda ids: theirs(ids).logits, seed=seed)
+    return difference / max(TOLERANCE, 16 * rounding)
 
 
 widths = st.sampled_from([(1, 8), (2, 8), (3, 4), (4, 6), (6, 2)])
@@ -317,6 +333,35 @@ class GateNotSquared(Qwen3):
 def test_wrong_layouts_are_noticed(config, layout):
     model = trained(config, vocab_size=11, seed=3)
     assert error(model, exported(model, layout())) > 10
+
+
+BIASED = dataclasses.replace(
+    GPT2, block=PreNorm(attention=Sdpa(heads=2, bias=True, out_bias=True), ffn=Mlp(bias=True), norm=LayerNorm())
+)
+QWEN2 = dataclasses.replace(QWEN3, block=PreNorm(attention=Sdpa(heads=2, bias=True), ffn=SwiGlu()))
+BIASES = [
+    *(
+        (BIASED, f"{place}.bias")
+        for place in ("1.ln_1", "0.ln_2", "ln_f", "1.attn.c_attn", "0.attn.c_proj", "0.mlp.c_proj")
+    ),
+    *((QWEN2, f"layers.1.self_attn.{place}_proj.bias") for place in "qkv"),
+    *((NEOX, f"layers.0.{place}.bias") for place in ("attention.query_key_value", "mlp.dense_4h_to_h")),
+]
+"""Models, and the end of the name of a bias in each."""
+
+
+def with_a_bias_dropped(config: Model, place: str, seed: int) -> float:
+    """The error of a class that has one bias of the model at zero."""
+    model = trained(config, vocab_size=11, seed=seed)
+    shape = model_shape(config, 11, to_canonical(model, dict(model.state_dict())))
+    layout = next(layout for layout in LAYOUTS if not layout.misfits(shape))
+    assert sum(entry.theirs.endswith(place) for entry in layout.entries(shape)) == 1
+    return error(model, exported(model, layout, place))
+
+
+@pytest.mark.parametrize(("config", "place"), BIASES)
+def test_bias_that_is_dropped_is_noticed(config, place):
+    assert with_a_bias_dropped(config, place, seed=3) > 10
 
 
 def test_original_length_is_that_of_the_part():

@@ -14,16 +14,21 @@ from numpy.typing import NDArray
 from nanotx.config.schema import check_max, check_min
 from nanotx.data.corpus.base import Corpus
 from nanotx.data.corpus.playhouse.grammar import Grammar
+from nanotx.data.corpus.playhouse.logbook import the_logbook
 from nanotx.data.corpus.playhouse.play import the_play
 from nanotx.data.corpus.playhouse.voices import the_voices
+
+GRAMMARS = {"stage": the_play, "voices": the_voices, "logbook": the_logbook}
 
 
 @Corpus.register("playhouse")
 @dataclass(frozen=True, kw_only=True)
 class Playhouse(Corpus):
-    """Plays from a grammar and a seed: English verse in ASCII, or dialogue in seven languages and scripts."""
+    """Plays from a grammar and a seed: English verse in ASCII, dialogue in seven scripts, or the logbooks of ships."""
 
-    grammar: Literal["stage", "voices"] = "stage"  # stage for English verse, voices for dialogue in seven scripts
+    grammar: Literal["stage", "voices", "logbook"] = (
+        "stage"  # stage for English verse, voices for dialogue in seven scripts, logbook for a ship's notes in prose
+    )
     seed: int = 1  # seed of the plays, which are the same on every machine
     size: int = 1_000_000  # length of the text in characters; the last play is cut there
 
@@ -45,9 +50,7 @@ class Playhouse(Corpus):
 
     def writer(self) -> Grammar:
         """Return the grammar of the plays; its `rate()` is the entropy of its texts in bits per character."""
-        if self.grammar == "voices":  # the other grammar is not imported
-            return the_voices()
-        return the_play()
+        return GRAMMARS[self.grammar]()
 
     def surprisal(self, text: str) -> NDArray[np.float64]:
         """Return the surprisal in bits of each character, given the grammar and the text before it.

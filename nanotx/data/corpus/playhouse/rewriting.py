@@ -1,16 +1,31 @@
-"""Rewrite rules so that every alternative begins with a character that distinguishes it from the others.
+"""Read rules from lines, and rewrite them so that every alternative begins with a character of its own.
 
 `<noun> sleeps | <name> speaks` becomes `king sleeps | queen sleeps | Ned speaks`, each as probable as before.
 Source: Greibach 1965, A new normal-form theorem for context-free phrase structure grammars, Journal of the ACM 12(1)
 """
 
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
 from os.path import commonprefix
 
 from nanotx.data.corpus.playhouse.grammar import Rules
 from nanotx.errors import ConfigError
+
+
+def read_lines(text: str) -> dict[str, dict[str, int]]:
+    """Return rules from lines such as `name: 3* text | text`; an indented line continues the one before."""
+    rules: dict[str, dict[str, int]] = {}
+    for line in re.sub(r"\n\s+", " ", text.strip()).splitlines():
+        name, _, choices = line.partition(": ")
+        weights = Counter[str]()
+        for choice in choices.split(" | "):
+            weight, _, alternative = choice.rpartition("* ")
+            weights[alternative] += int(weight or 1)
+        rules[name] = dict(weights)
+    return rules
 
 
 def factored(rules: Rules) -> Rules:

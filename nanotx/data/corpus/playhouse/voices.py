@@ -7,13 +7,12 @@ are grammatically correct, and the text is in Unicode normal form C.
 """
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 
 from nanotx.data.corpus.playhouse.grammar import Grammar, Rules
-from nanotx.data.corpus.playhouse.rewriting import factored, unrolled
+from nanotx.data.corpus.playhouse.rewriting import factored, read_lines, unrolled
 
 # ruff: noqa: RUF001  letters that look alike are intended
 
@@ -228,7 +227,7 @@ def _spoken(script: str, voice: Voice) -> Rules:
     """Return the rules of one language, whose names begin with its script."""
     rules = {
         f"{script} {name}": {re.sub("<", f"<{script} ", text): weight for text, weight in choices.items()}
-        for name, choices in _read(voice.rules).items()
+        for name, choices in read_lines(voice.rules).items()
     }
     sentences = rules.pop(f"{script} sentence")
     turns = list(chain.from_iterable([(first, second), (second, first)] for first, second in voice.casts))
@@ -242,17 +241,4 @@ def _spoken(script: str, voice: Voice) -> Rules:
             more: {f"{voice.gap}<{script} {speaker} says><{more}>": 2, "\n": 3},
             answer: {f"<{script} {hearer} speaks>": 5, "\n": 1},
         }
-    return rules
-
-
-def _read(text: str) -> dict[str, dict[str, int]]:
-    """Return rules from lines such as `name: 3* text | text`; an indented line continues the one before."""
-    rules: dict[str, dict[str, int]] = {}
-    for line in re.sub(r"\n\s+", " ", text.strip()).splitlines():
-        name, _, choices = line.partition(": ")
-        weights = Counter[str]()
-        for choice in choices.split(" | "):
-            weight, _, alternative = choice.rpartition("* ")
-            weights[alternative] += int(weight or 1)
-        rules[name] = dict(weights)
     return rules
