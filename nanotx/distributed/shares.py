@@ -75,7 +75,7 @@ def check_parallel(recipe: Recipe, parallel: str) -> None:
         (recipe.train.ema_decay > 0, "an average of the weights is not divided; leave train.ema_decay out"),
         (recipe.dtype == "float16", "the scale of float16 is not tried with slices; try --dtype bfloat16"),
         (recipe.model.share > 1, "a block that several layers share would be gathered for each; try --model.share 1"),
-        (bool(recipe.model.adapt.patterns), "weights beside an adapter are not trained; leave the flag out"),
+        (bool(recipe.model.adapt.patterns), "a model with an adapter is not tried in slices; leave the flag out"),
     ):
         if refused:
             raise ConfigError(f"--parallel fsdp: {reason}.")

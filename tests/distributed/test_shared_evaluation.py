@@ -1,5 +1,6 @@
 """Ranks share the windows of an evaluation; the score is that of one process, to the bit."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -73,7 +74,9 @@ def test_wrong_share_of_an_evaluation_changes_its_score(place, old, new):
     made = trainer(DENSE)
 
     def of(rank, others):
-        made.ranks = SimpleNamespace(rank=rank, size=2, check=lambda: None, gather=others, order=lambda order: None)
+        made.ranks = SimpleNamespace(
+            rank=rank, size=2, check=lambda: None, gather=others, order=lambda order: None, whole=nullcontext
+        )
         return shared_scores(made, {"train": TEXTS["train"]})["train"]
 
     def together_in_turn():

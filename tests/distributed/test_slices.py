@@ -78,6 +78,25 @@ def test_two_ranks_with_slices_train_what_one_process_does(tmp_path):
     assert own[0] + results[1][0] == whole and max(own[0], results[1][0]) < 0.6 * whole
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("place", "old", "new"),
+    [
+        ("distributed.slices:Slices.__init__", "set_gradient_divide_factor(1.0)", "set_gradient_divide_factor(2.0)"),
+        ("distributed.slices:Slices.clear_gradients", "parameter.grad = None", "pass"),
+        ("distributed.ranks:Group.norm", "dist.all_reduce(square)", "pass"),
+        ("data.batches:Windows.batch", "starts[rows.start : rows.stop]", "starts[: len(rows)]"),
+    ],
+)
+def test_wrong_sum_of_slices_changes_losses_or_norms(tmp_path, place, old, new):
+    expected = trained(DENSE, 3)[0]
+    with mutated(f"nanotx.{place}", old, new):
+        results = together(tmp_path / "ranks", 2, lambda ranks: sliced(MLP, 3, ranks))
+    assert isinstance(results[0], list), results
+    norms = [abs(row["grad_norm"] - other["grad_norm"]) for row, other in zip(results[0][0], expected, strict=True)]
+    assert max(*norms, distance(results[0][0], expected)) > 1e-3
+
+
 PARTS = {"attention": Attention, "ffn": Ffn, "norm": Norm, "block": Block}
 
 

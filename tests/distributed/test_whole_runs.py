@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers import tiny
+from mutated import mutated
 from ranks_helper import forked, free_port, launched
 
 from nanotx.cli.entry import run_and_exit
@@ -84,6 +85,17 @@ def test_run_goes_from_four_ranks_to_one_to_two_as_if_it_had_never_stopped(tmp_p
     assert run(["resume", str(shared), "--train.steps", "6"]) == 0
     assert train_together(tmp_path / "2", 2, ["resume", str(shared), "--train.steps", "9"]) == [0] * 2
     assert contents(shared, 9) == contents(alone, 9)
+
+
+@pytest.mark.slow
+def test_resume_in_which_a_rank_begins_with_the_first_windows_again_changes_the_weights(tmp_path):
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    assert run(["train", "macbook", *flags(alone, train_steps=4)]) == 0
+    assert train_together(tmp_path / "first", 2, ["train", "macbook", *flags(shared, train_steps=2)]) == [0] * 2
+    words = ["resume", str(shared), "--train.steps", "4"]
+    with mutated("nanotx.runs.followers:Follower.begin", 'Progress(**self.message["progress"])', "Progress()"):
+        assert train_together(tmp_path / "then", 2, words) == [0] * 2
+    assert contents(shared, 4)["model.safetensors"] != contents(alone, 4)["model.safetensors"]
 
 
 @pytest.mark.parametrize(
