@@ -54,12 +54,13 @@ def unproven(monkeypatch):
         monkeypatch.setattr(module, "prove", lambda *words, **options: known)
 
 
-def chat_run(tokenizer=None, source="", model=QWEN3, names=()):
+def chat_run(tokenizer=None, source="", model=QWEN3, names=(), letters=LETTERS):
     """A run that chats, without a folder."""
-    codec = (tokenizer or Char()).train([LETTERS])
+    codec = (tokenizer or Char()).train([letters])
     codec = with_chat(codec.with_special_tokens(names), source)
     run = run_of(dataclasses.replace(model, context=64), Byte())
     module = run.recipe.model.build(codec.vocab_size, seed=2).eval()
+
     return dataclasses.replace(run, tokenizer=codec, model=module)
 
 
@@ -115,6 +116,13 @@ def test_typed_special_token_is_text_here_and_a_token_there_as_the_card_says(tmp
 
 
 @pytest.mark.usefixtures("unproven")
+def test_alphabet_in_which_no_special_token_can_be_typed_is_proven(tmp_path):
+    written = export(chat_run(letters="But, soft! It is the east.\n"), tmp_path / "model")
+    assert written.chat == chat_proof.ChatProof(chats=30, trimmed=False, typed=False)
+    assert "keeps it as text too" not in (written.folder / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("unproven")
 def test_program_of_the_card_answers(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
@@ -166,7 +174,11 @@ def test_template_with_other_ids_there_is_left_out_and_the_rest_is_proven(tmp_pa
 def test_export_comes_back_with_its_template(tmp_path, monkeypatch):
     run = chat_run(Bpe(vocab_size=300))
     folder = export(run, tmp_path / "model").folder
+    settings = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
+    settings["eos_token_id"] = list(range(run.tokenizer.vocab_size))
+    (folder / "generation_config.json").write_text(json.dumps(settings), encoding="utf-8")
     imported = import_run(folder, tmp_path / "again")
+    assert imported.proof.greedy == 63  # the text that is compared does not stop where a turn ends
     assert imported.run.tokenizer.chat_template == DEFAULT
     assert "its chat template: ids of 30 conversations equal" in imported.notes
     again = load(tmp_path / "again")

@@ -8,8 +8,8 @@ from itertools import islice
 from typing import Any
 
 from nanotx.data.conversations import ASSISTANT, SYSTEM, USER, Message
-from nanotx.errors import ConfigError
-from nanotx.hub.huggingface.proof import some_texts
+from nanotx.errors import ConfigError, TextError
+from nanotx.hub.huggingface.proof import encodable, some_texts
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers.chat_template import ChatTemplate, chat_template_of
 
@@ -53,13 +53,15 @@ def compare_chats(codec: Codec, tokenizer: Any) -> ChatProof:
         return ChatProof()
     draw = random.Random(1)
     texts = [text for text in some_texts(codec, 4 * CHATS) if text.strip() and not names_in(text, template.names)]
+    if len(texts) < 2:
+        return ChatProof(fault="the tokenizer has no texts of which conversations could be made")
     try:
         conversations = drawn(template, texts, draw)
         fault, trimmed = difference(template, tokenizer, conversations), False
         if fault:
             stripped = [[Message(role, content.strip()) for role, content in chat] for chat in conversations]
             trimmed = not difference(template, tokenizer, stripped)
-    except ConfigError as error:  # of the template, on a conversation that it does not take
+    except (ConfigError, TextError) as error:  # of the template, on a conversation that it does not take
         return ChatProof(fault=str(error))
     if fault and not trimmed:
         return ChatProof(fault=fault)
@@ -92,7 +94,7 @@ def takes(template: ChatTemplate, messages: Sequence[Message]) -> bool:
     """Return whether a template takes a conversation."""
     try:
         template.encode(messages, generation_prompt=messages[-1].role == USER)
-    except ConfigError:
+    except (ConfigError, TextError):
         return False
     return True
 
@@ -116,8 +118,8 @@ def difference(template: ChatTemplate, tokenizer: Any, conversations: Conversati
 
 def keeps_typed(template: ChatTemplate, tokenizer: Any, texts: Sequence[str], draw: random.Random) -> bool:
     """Return whether names of special tokens in a message stay text in transformers, as they do here."""
-    if SANITIZE not in inspect.signature(tokenizer.apply_chat_template).parameters:
+    names = list(islice((name for name in template.names if encodable(template.codec, name)), TYPED))
+    if not names or SANITIZE not in inspect.signature(tokenizer.apply_chat_template).parameters:
         return False
-    names = list(islice(template.names, TYPED))
     conversations = [[Message(USER, f"{draw.choice(texts)}{draw.choice(names)}".strip())] for _ in range(TYPED)]
     return not difference(template, tokenizer, conversations, **{SANITIZE: True})

@@ -34,6 +34,9 @@ LONGEST = 128
 GREEDY = 500
 """The most tokens of a text that both generate greedily."""
 
+NO_ID = 1 << 30
+"""An id that no vocabulary has."""
+
 TOLERANCE = 1e-5
 """The largest difference of logits, relative to their standard deviation, at which they count as equal."""
 
@@ -298,9 +301,14 @@ def greedy(ours: Transformer, theirs: Any, start: Int[Tensor, " t"], near: float
     prompt = rearrange(start, "t -> 1 t")
     here = generate(ours, prompt, count, Sampling(temperature=0.0))
     there = theirs.generate(
-        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=count, do_sample=False, pad_token_id=0
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=count,
+        do_sample=False,
+        pad_token_id=0,
+        eos_token_id=NO_ID,  # ours does not stop where a text or a turn ends
     )
-    length = min(here.shape[1], there.shape[1])  # theirs ends at the end of a text
+    length = min(here.shape[1], there.shape[1])
     parted = (here[0, :length] != there[0, :length]).nonzero()
     if not len(parted):
         return length - len(start), None
