@@ -60,7 +60,6 @@ def chat_run(tokenizer=None, source="", model=QWEN3, names=(), letters=LETTERS):
     codec = with_chat(codec.with_special_tokens(names), source)
     run = run_of(dataclasses.replace(model, context=64), Byte())
     module = run.recipe.model.build(codec.vocab_size, seed=2).eval()
-
     return dataclasses.replace(run, tokenizer=codec, model=module)
 
 
@@ -174,9 +173,6 @@ def test_template_with_other_ids_there_is_left_out_and_the_rest_is_proven(tmp_pa
 def test_export_comes_back_with_its_template(tmp_path, monkeypatch):
     run = chat_run(Bpe(vocab_size=300))
     folder = export(run, tmp_path / "model").folder
-    settings = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
-    settings["eos_token_id"] = list(range(run.tokenizer.vocab_size))
-    (folder / "generation_config.json").write_text(json.dumps(settings), encoding="utf-8")
     imported = import_run(folder, tmp_path / "again")
     assert imported.proof.greedy == 63  # the text that is compared does not stop where a turn ends
     assert imported.run.tokenizer.chat_template == DEFAULT
