@@ -50,12 +50,12 @@ CONTENDERS = {
 }
 
 
-def training(macbook: Rows, baby: Rows) -> Table:
+def training(macbook: Rows, baby: Rows, labels: dict[str, str] = CONTENDERS) -> Table:
     """Speed of a training step beside other libraries, without and with dropout."""
     columns = ["`macbook` (4 x 128): tokens/s", "x plain", "share of the peak"]
     columns += ["`baby_gpt` (6 x 384): tokens/s", "x plain", "share of the peak"]
     lines = []
-    for name, label in CONTENDERS.items():
+    for name, label in labels.items():
         cells = [label]
         for rows in (macbook, baby):
             pair = [row for dropout in (0.0, 0.2) if (row := where(rows, name=name, dropout=dropout))]
@@ -66,22 +66,75 @@ def training(macbook: Rows, baby: Rows) -> Table:
     return ["dropout 0 and 0.2", *columns], lines
 
 
-def speed(macbook: Rows, baby: Rows) -> Table:
-    """The same without dropout, in short."""
+def training_bfloat16(macbook: Rows, baby: Rows) -> Table:
+    """The same where the processor multiplies bfloat16; ours decides for itself what is compiled."""
+    labels = CONTENDERS | {"nanotx": "nanotx", "nanotx_blockwise": "nanotx, `blockwise`"}
+    return training(macbook, baby, {name: f"{label}: {formats(name, macbook, baby)}" for name, label in labels.items()})
+
+
+def formats(name: str, *tables: Rows) -> str:
+    """The format of numbers of a contender, and of which recipes it is compiled where that differs."""
+    rows = [row for table in tables if (row := where(table, name=name, dropout=0.0))]
+    compiled = [row["shape"] for row in rows if row["compiled"]]
+    of = f", `{'`, `'.join(compiled)}` compiled" if name.startswith("nanotx") and compiled else ""
+    return rows[0]["dtype"] + of
+
+
+def speed(macbook: Rows, baby: Rows, macbook_bfloat16: Rows, baby_bfloat16: Rows) -> Table:
+    """The same without dropout, in short, on both kinds of processors."""
     groups = {
-        "plain eager PyTorch, as nanoGPT on a CPU": ["nanotx_plain"],
+        "plain eager PyTorch in float32, as nanoGPT on a CPU": ["nanotx_plain"],
         "Hugging Face, as it is; compiled": ["transformers", "transformers_compiled"],
         "x-transformers": ["x_transformers"],
-        "nanotx, compiled, `sdpa`; `blockwise`": ["nanotx", "nanotx_blockwise"],
+        "`torch.nn.TransformerEncoder`": ["torch_encoder"],
+        "nanotx, `sdpa`; `blockwise`": ["nanotx", "nanotx_blockwise"],
     }
     lines = []
     for label, names in groups.items():
         cells = [label]
-        for rows in (macbook, baby):
+        for rows in (macbook, macbook_bfloat16, baby, baby_bfloat16):
             ratios = [row["speedup"] for name in names if (row := where(rows, name=name, dropout=0.0))]
             cells.append("; ".join("1" if ratio == 1 else f"{ratio:.2f}" for ratio in ratios))
         lines.append(cells)
-    return ["two cores, AVX2, dropout 0", "`macbook` (4 x 128)", "`baby_gpt` (6 x 384)"], lines
+    kinds = [f"{recipe}: {kind}" for recipe in ("`macbook` (4 x 128)", "`baby_gpt` (6 x 384)") for kind in KINDS]
+    return ["two cores, dropout 0", *kinds], lines
+
+
+KINDS = ("AVX2", "AVX-512 with bfloat16")
+"""The processors on which steps were timed."""
+
+
+def phases(rows: Rows) -> Table:
+    """Where the seconds of a whole run go, and how long it takes beside a peer's."""
+    head = ["", "start", "steps", "evaluations", "samples", "checkpoints", "end", "from nothing to the last line"]
+    ours, peer = rows
+    cells = [f"{seconds:.1f}" for seconds in ours["phases"].values()]
+    return head, [
+        [f"`{ours['name']}`, seconds", *cells, f"{ours['wall_seconds']:.0f}: {ours['ratio_to_peer']:.2f} of nanoGPT's"],
+        ["nanoGPT's laptop command", *[""] * len(cells), f"{peer['wall_seconds']:.0f}"],
+    ]
+
+
+SAMPLING = {
+    "uncached": "without a cache",
+    "cached": "with it, as written",
+    "compiled": "compiled, from the disk",
+    "int8": "compiled, weights in int8",
+    "speculative": "with a draft model",
+    "lookup": "with lookup",
+    "batch": "32 texts at once, as written",
+    "transformers": "Hugging Face `generate`, with its cache",
+}
+
+
+def sampling(rows: Rows) -> Table:
+    """Ways of generating a text."""
+    lines = []
+    for name, label in SAMPLING.items():
+        row = where(rows, name=name)
+        share = "" if row["bandwidth_share"] is None else f"{row['bandwidth_share']:.0%}"
+        lines.append([label, f"{row['median_ms']:.2f}", f"{1 / row['ratio']:.2f}", share])
+    return ["500 tokens", "ms a token", "x Hugging Face", "of the memory's rate"], lines
 
 
 def byte_pairs(rows: Rows) -> Table:
@@ -177,6 +230,9 @@ def second_voice(rows: Rows) -> Table:
 TABLES: dict[str, Callable[..., Table]] = {
     "attention": attention,
     "training": training,
+    "training_bfloat16": training_bfloat16,
+    "phases": phases,
+    "sampling": sampling,
     "speed": speed,
     "byte_pairs": byte_pairs,
     "ablations": ablations,
