@@ -453,7 +453,7 @@ class Session:
             "peak_flops": self.peak,
             "wall_seconds": self.trainer.progress.wall_seconds,
             "ranks": self.ranks.size,
-            **({} if self.texts.padding is None else {"padding": self.texts.padding}),
+            "padding": self.texts.padding,
             **({} if resumed else self.named_row()),
         }
 
