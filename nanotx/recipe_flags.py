@@ -35,7 +35,7 @@ class Options:
     ranks: int = 1  # processes of this machine that train together; under torchrun it says how many
     rank_timeout: float = 600.0  # seconds that one of them may take longer than the others for its part of a step
     parallel: Literal["replicas", "owner", "fsdp"] = (
-        "replicas"  # what these processes divide besides the batch: nothing, the optimizer's state, or the weights too
+        "replicas"  # state that these processes divide: none, the optimizer's, or that of weights and gradients too
     )
     detect_anomaly: bool = False  # name the operation that produced a NaN or infinite number; slow
     print_config: bool = False  # print the resulting recipe as TOML, and exit

@@ -294,3 +294,14 @@ def read_at(file: int, offset: int, size: int) -> bytearray:
             break
         data += more
     return data
+
+
+def boundary(ids: DiskIds, at: int) -> int:
+    """Return where the document that begins first at or after an id begins; where none does, where the last begins."""
+    later = at - 1 + ids.document_ends(at - 1, len(ids) - at + 1) if at else np.zeros(1, np.int64)
+    later = later[(later >= at) & (later < len(ids))]
+    if len(later):
+        return int(later[0])
+    earlier = ids.document_ends(0, at)
+    earlier = earlier[earlier < len(ids)]
+    return int(earlier[-1]) if len(earlier) else 0

@@ -11,9 +11,8 @@ import numpy as np
 
 from nanotx.config.plugin_errors import describe_value
 from nanotx.data.corpus import Corpus, TokenFiles
-from nanotx.data.packed_files import boundary
 from nanotx.data.shares import Share
-from nanotx.data.stored_ids import DiskIds, JoinedIds
+from nanotx.data.stored_ids import DiskIds, JoinedIds, boundary
 from nanotx.errors import ConfigError, DataError, TokenizerError
 from nanotx.tokenizers import Codec, Tokenizer
 from nanotx.tokenizers.base import Ids

@@ -74,7 +74,6 @@ FLAGS_OF_OTHERS = """
 --model.n_layer=4                 --model.layers
 --model.heads=4                   --attention.heads
 --model.attention=gqa             --attention
---depth=4                         --model.layers
 --max_seq_len=64                  --model.context
 --data=my.txt                     --corpus
 --text=my.txt                     --corpus

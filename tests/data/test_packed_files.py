@@ -16,10 +16,10 @@ from nanotx.cli.main import run as nanotx_command
 from nanotx.data.corpus.tokens import Tokens
 from nanotx.data.documents import Documents, PackedWindows, pack
 from nanotx.data.mixtures import JoinedRows, MixedDocuments
-from nanotx.data.packed_files import PackedFile, boundary, documents_of, pack_file, pieces
+from nanotx.data.packed_files import PackedFile, documents_of, pack_file, pieces
 from nanotx.data.packing_plan import best_fit
 from nanotx.data.shares import Share
-from nanotx.data.stored_ids import DiskIds, JoinedIds
+from nanotx.data.stored_ids import DiskIds, JoinedIds, boundary
 from nanotx.errors import ConfigError, DataError, LawBroken
 from nanotx.evaluation.loss import evaluate
 from nanotx.hardware.device import choose_machine

@@ -34,7 +34,7 @@ class FineWebEdu(Fetched):
     A shard is about 250 MB of text, and 100 MB to fetch.
     """
 
-    shards: int = 1  # how many to read, of 1,823
+    shards: int = 1  # number of shards to read, of 1,823
 
     def __post_init__(self) -> None:
         super().__post_init__()
