@@ -23,6 +23,9 @@ KIND = "byte, adamw, no dropout"
 SHORT = 3
 """Seconds after which a delayed rank is given up."""
 
+JOINING = 10
+"""Seconds after which a rank no longer waits for one that was killed before they joined, as torchrun would tell it."""
+
 SAVES = 4
 """Operations on the disk at which rank 0 is killed."""
 
@@ -48,7 +51,7 @@ def cases(seed: int, kills: int) -> list[Case]:
 def killed(rank: int, draw: random.Random, folder: Path) -> Finding:
     """Kill a rank at a random moment, resume, and compare every bit."""
     after = draw.uniform(0.0, undisturbed(KIND)["seconds"] + 1.0)
-    children = begin(folder)
+    children = begin(folder, {}, "--rank-timeout", str(JOINING))
     time.sleep(after)
     children[rank].kill()
     return finding(children, folder, f"killed after {after:.2f} s")
@@ -56,7 +59,8 @@ def killed(rank: int, draw: random.Random, folder: Path) -> Finding:
 
 def killed_in_save(operation: int, folder: Path) -> Finding:
     """Kill rank 0 before an operation on the disk, resume, and compare every bit."""
-    return finding(begin(folder, {0: partial(kill_before, operation)}), folder, f"killed before operation {operation}")
+    children = begin(folder, {0: partial(kill_before, operation)}, "--rank-timeout", str(JOINING))
+    return finding(children, folder, f"killed before operation {operation}")
 
 
 def delayed(folder: Path) -> Finding:

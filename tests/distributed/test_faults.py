@@ -114,7 +114,8 @@ def test_ranks_that_are_started_again_with_the_same_store_join_each_other(tmp_pa
 
 
 @pytest.mark.slow
-def test_signal_to_one_rank_stops_all_after_the_same_step_which_is_saved(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("eval_every", "last"), [(50, 4), (3, 3)])  # heard in the next step, or in an evaluation
+def test_signal_to_one_rank_stops_all_after_the_same_step_which_is_saved(tmp_path, monkeypatch, eval_every, last):
     step = Follower.step
 
     def signalled(follower):
@@ -124,11 +125,12 @@ def test_signal_to_one_rank_stops_all_after_the_same_step_which_is_saved(tmp_pat
 
     monkeypatch.setattr(Follower, "step", signalled)
     folder = tmp_path / "run"
-    codes = train_together(tmp_path / "out", 2, ["train", "macbook", *flags(folder, train_steps=50)])
+    words = flags(folder, train_steps=50, train_eval_every=eval_every)
+    codes = train_together(tmp_path / "out", 2, ["train", "macbook", *words])
     assert codes == [143, 0], printed(tmp_path / "out", 2)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert max(row["step"] for row in rows) == 4
-    assert contents(folder, 4)
+    assert max(row["step"] for row in rows) == last
+    assert contents(folder, last)
 
 
 @pytest.mark.slow

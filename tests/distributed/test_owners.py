@@ -78,7 +78,7 @@ def test_ranks_that_divide_the_state_train_the_weights_of_one_over_twenty_steps(
         ("Owners.share_weights", "broadcast(vector, owner,", "broadcast(vector, 0,"),
         ("Owners.alone", "if owner != self.rank", "if owner == self.rank"),
         ("Stepped.put", "self.parameter.detach()[self.rows] = shaped", "pass"),
-        ("Owners.receive_state", "self.parameters[index]", "self.parameters[0]"),
+        ("receive_state", "state[index, key]", "state[0, key]"),
     ],
 )  # fmt: skip
 def test_wrong_owner_changes_weights_or_state(tmp_path, place, old, new):
