@@ -11,6 +11,7 @@ from test_huggingface_layouts import BY_NAME, GPT2, QWEN3, TOLERANCE, difference
 
 from nanotx.errors import ConfigError, RunError
 from nanotx.hub.huggingface.importing import import_model
+from nanotx.hub.huggingface.proof import greedy
 
 transformers = pytest.importorskip("transformers")
 
@@ -146,6 +147,14 @@ def test_weight_that_is_not_finite_is_refused(folder):
             import_model(folder, 11)
     changed_weights(folder, lambda weights: weights["transformer.ln_f.weight"].fill_(3e38))  # whose sum is infinite
     assert import_model(folder, 11)
+
+
+def test_greedy_text_is_compared_to_its_end_whatever_ends_a_text_there():
+    ours = trained(GPT2, 11, 3)
+    theirs = exported(ours, BY_NAME["GPT2LMHeadModel"]).eval()
+    theirs.generation_config.eos_token_id = list(range(ours.vocab_size))
+    start = torch.tensor([1, 2])
+    assert greedy(ours, theirs, start, near=1e-4)[0] == ours.context - len(start) > 1
 
 
 def test_names_of_the_hub_and_its_constants_are_read(folder):
