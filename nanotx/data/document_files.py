@@ -73,7 +73,9 @@ def _is_lines(path: Path) -> bool:
 def _text(path: Path, stream: BufferedIOBase, position: Callable[[], int], how: Reading, start: int) -> Iterator[Piece]:
     """Yield a text: one document, in blocks."""
     before: tuple[str, int] | None = None
-    blocks = text_blocks(stream, str(path), splittable=how.splittable, errors=how.errors, start=start, most=LARGEST)
+    blocks = text_blocks(
+        stream, str(path), splittable=how.splittable, errors=how.errors, start=start, most=LARGEST, remedy=REPLACE
+    )
     for text, end in blocks:
         if before:
             yield Piece(text=before[0], last=False, end=before[1], read=position())

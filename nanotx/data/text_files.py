@@ -189,7 +189,7 @@ def is_run(folder: Path) -> bool:
 
 
 def blocks(
-    path: Path, *, splittable: bool = True, errors: str = "strict", start: int = 0, remedy: str = REPLACE
+    path: Path, *, splittable: bool = True, errors: str = "strict", start: int = 0, remedy: str = ""
 ) -> Iterator[tuple[str, int]]:
     """Yield the text of a file in blocks, each with the offset in bytes of what follows it.
 
@@ -218,7 +218,7 @@ def text_blocks(
     splittable: bool = True,
     errors: str = "strict",
     start: int = 0,
-    remedy: str = REPLACE,
+    remedy: str = "",
     most: int | None = None,
 ) -> Iterator[tuple[str, int]]:
     """Yield the text of an open file in blocks; see `blocks`.
@@ -268,7 +268,7 @@ def _last_cut(data: bytes, fresh: int) -> int:
         step *= 8
 
 
-def decoded(data: bytes, where: str, errors: str = "strict", offset: int = 0, remedy: str = REPLACE) -> str:
+def decoded(data: bytes, where: str, errors: str = "strict", offset: int = 0, remedy: str = "") -> str:
     """Decode bytes as UTF-8; a byte-order mark at the beginning of the text is dropped.
 
     Args:
@@ -288,7 +288,7 @@ def decoded(data: bytes, where: str, errors: str = "strict", offset: int = 0, re
         utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff")) and not offset
         raise DataError(
             f"{where}: expected UTF-8, got byte 0x{data[error.start]:02x} at offset {offset + error.start}; "
-            f"save it as UTF-8, {remedy}. The byte is in line {before.count(10) + 1:,}"
+            f"save it as UTF-8{', ' * bool(remedy)}{remedy}. The byte is in line {before.count(10) + 1:,}"
             f"{', and the file looks like UTF-16' if utf16 else ''}."
         ) from None
     return text if offset else text.removeprefix(MARK)
@@ -300,7 +300,7 @@ def _head(where: str, size: int) -> bytes:
         return stream.read(size)
 
 
-def read_text(path: Path, remedy: str = REPLACE, errors: str = "strict") -> str:
+def read_text(path: Path, remedy: str = "", errors: str = "strict") -> str:
     """Return the text of a file.
 
     Raises:

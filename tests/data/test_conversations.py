@@ -55,6 +55,14 @@ def test_line_that_is_no_conversation_is_refused(bad, message):
         conversations_of("talk", line(HELLO, ANSWER) + "\n" + bad)
 
 
+def test_file_in_another_encoding_is_refused_without_a_flag_that_training_has_not(tmp_path):
+    path = tmp_path / "talk.jsonl"
+    path.write_bytes(line(HELLO, ANSWER).encode("utf-16"))
+    with pytest.raises(DataError, match=r"offset 0; save it as UTF-8\. .*, and the file looks like UTF-16") as caught:
+        list(Chat(path=str(path)).conversations())
+    assert "--" not in str(caught.value)
+
+
 def test_file_without_a_conversation_is_refused():
     with pytest.raises(DataError, match="talk: there is no conversation in it; expected a line such as"):
         conversations_of("talk", "\n\n")

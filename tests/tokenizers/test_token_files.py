@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nanotx.data import text_files
-from nanotx.data.text_files import blocks, files_of
+from nanotx.data.text_files import REPLACE, blocks, files_of
 from nanotx.errors import ConfigError, DataError, TextError, TokenizerError
 from nanotx.laws.random_texts import PRIMER, texts
 from nanotx.tokenizers import load, token_file, workers
@@ -85,7 +85,7 @@ def test_tokenizer_with_cuts_gives_the_ids_of_the_whole_on_both_sides_of_one(tex
 def test_file_that_is_not_utf_8_is_refused_with_the_offset_or_repaired(tmp_path, small):
     path = written(tmp_path, b"to be or not \xff to be")
     with pytest.raises(DataError, match=r"text.txt: expected UTF-8, got byte 0xff at offset 13; .* --errors replace"):
-        list(blocks(path))
+        list(blocks(path, remedy=REPLACE))
     assert "".join(item for item, _ in blocks(path, errors="replace")) == "to be or not \ufffd to be"
     with pytest.raises(DataError, match=r"nowhere.txt: cannot be read: No such file"):
         list(blocks(tmp_path / "nowhere.txt"))

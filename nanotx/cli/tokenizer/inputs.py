@@ -15,7 +15,7 @@ from nanotx.config.help_page import Flag
 from nanotx.config.schema import from_table
 from nanotx.data import text_files
 from nanotx.data.corpus import Corpus
-from nanotx.data.text_files import blocks, decoded, files_of
+from nanotx.data.text_files import REPLACE, blocks, decoded, files_of
 from nanotx.errors import DataError, TextError
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers.base import Ids
@@ -23,7 +23,9 @@ from nanotx.tokenizers.base import Ids
 
 def text_of(file: str, errors: str = "strict") -> str:
     """Return the text of a file, or of standard input where `file` is empty."""
-    return read_text(file, errors) if file else decoded(sys.stdin.buffer.read(), "standard input", errors)
+    if file:
+        return read_text(file, errors)
+    return decoded(sys.stdin.buffer.read(), "standard input", errors, remedy=REPLACE)
 
 
 def read_text(file: str, errors: str = "strict") -> str:
@@ -32,7 +34,7 @@ def read_text(file: str, errors: str = "strict") -> str:
     Raises:
         DataError: it cannot be read, or is not UTF-8.
     """
-    return text_files.read_text(Path(file), errors=errors)
+    return text_files.read_text(Path(file), REPLACE, errors)
 
 
 def encoded(codec: Codec, text: str, where: str, allowed_special: Collection[str] = ()) -> Ids:
@@ -97,7 +99,7 @@ class InputProgress:
         """Yield the texts of the files in blocks; the training phase follows."""
         before = 0
         for file in files:
-            for text, end in blocks(file, splittable=splittable, errors=errors):
+            for text, end in blocks(file, splittable=splittable, errors=errors, remedy=REPLACE):
                 yield text
                 self.show_position(before + end)
             before += file.stat().st_size
