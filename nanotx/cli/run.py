@@ -198,7 +198,9 @@ def run_leading(
     display = Display()
     unproven = [] if saved else laws_of_foreign(recipe, options.load)
     swaps = describe_swaps(base, argv, recipe)
-    remarks = (*ignored, *turned, *describe_budget(base, argv, recipe), *swaps, *unproven)
+    alone = ranks.size == options.ranks == 1 and options.parallel != "replicas"
+    undivided = [f"warning: --parallel {options.parallel}: one process divides nothing; add --ranks 2."] * alone
+    remarks = (*ignored, *turned, *describe_budget(base, argv, recipe), *swaps, *unproven, *undivided)
     if saved:
         check_init(saved, recipe)
         recipe = obey_budget(saved, resolve_auto(saved, recipe), folder)

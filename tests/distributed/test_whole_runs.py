@@ -113,3 +113,12 @@ def test_number_of_ranks_that_cannot_share_a_step_is_refused_with_those_that_can
     with pytest.raises(Exception, match=message):
         run(["train", "macbook", *flags(tmp_path / "run"), *words.split()])
     assert not os.path.lexists(tmp_path / "run")
+
+
+@pytest.mark.parametrize("parallel", ["owner", "fsdp"])
+def test_one_process_is_told_that_it_divides_nothing(parallel, tmp_path, capsys):
+    words = ["train", "macbook", *flags(tmp_path / "run", train_steps=1), "--parallel", parallel, "--reduce", "fast"]
+    assert run(words) == 0
+    printed = capsys.readouterr()
+    told = f"warning: --parallel {parallel}: one process divides nothing; add --ranks 2."
+    assert told in printed.out + printed.err
