@@ -5,13 +5,12 @@ comes before it, and sets what it sets, is refused.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from nanotx.config.command_line import collect_flags, positional_args
-from nanotx.config.schema import to_table
 from nanotx.errors import ConfigError
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import read_options, read_recipe
+from nanotx.runs.resume_check import changes
 from nanotx.training.dataset import vocab_size_of, with_tokenizer_unless_named
 
 Words = list[str]
@@ -67,20 +66,6 @@ def flags_in_order(argv: Sequence[str]) -> list[tuple[str, Words]]:
 
 
 def what_changed(before: Recipe, after: Recipe) -> str:
-    """Return the fields in which two recipes differ, with both values."""
-    return ", ".join(differences(to_table(before), to_table(after))) or "as the recipe has it"
-
-
-def differences(before: dict[str, Any], after: dict[str, Any], at: str = "") -> list[str]:
-    """Return the fields in which two tables of the same parts differ, each as `field old -> new`."""
-    lines = list[str]()
-    for key, new in after.items():
-        old, place = before.get(key), f"{at}.{key}" if at else key
-        if isinstance(new, dict) and isinstance(old, dict):
-            lines += differences(old, new, place)
-        elif isinstance(new, list) and isinstance(old, list) and all(isinstance(item, dict) for item in (*old, *new)):
-            for index, (was, now) in enumerate(zip(old, new, strict=True)):
-                lines += differences(was, now, f"{place}.{index}")
-        elif old != new:
-            lines.append(f"{place} {old} -> {new}")
-    return lines
+    """Return the fields in which two recipes differ, with both values, the outer ones first."""
+    fields = sorted(changes(before, after), key=lambda change: (change[0].count("."), change[0]))
+    return ", ".join(f"{key} {old} -> {new}" for key, old, new in fields) or "as the recipe has it"

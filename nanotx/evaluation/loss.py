@@ -38,9 +38,7 @@ class EvalText:
     unknown: int = 0  # the number of unknown tokens, whose text is not counted in `size`
     windows: tuple[NDArray[np.integer], ...] = ()  # read in place of `ids`; the first token of each is not scored
     requested_tokens: int = 0  # how many tokens to read in windows, approximately; 0 for all of the text
-    packed: PackedRows | None = (
-        None  # rows of documents that are read in place of `ids`, some of whose tokens are scored
-    )
+    packed: PackedRows | None = None  # rows of documents, read in place of `ids`; some of their tokens are scored
 
     @property
     def tokens(self) -> int:

@@ -1,6 +1,7 @@
 """The application: its routes, and how each request is answered."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,6 +20,9 @@ from nanotx.serve.run import ServedRun
 from nanotx.serve.streaming import EventStream, collected
 from nanotx.serve.watch import Watch
 from nanotx.serve.worker import Worker
+
+Table = dict[str, Any]
+"""A chunk or an answer of the API."""
 
 DONE = b"data: [DONE]\n\n"
 """What ends a stream of the completions API."""
@@ -55,20 +59,26 @@ class Service:
     async def complete(self, request: Request) -> ASGIApp:
         """Complete a text, as a stream or at once."""
         wanted = completions.read_request(await read_table(request), self.runs)
-        job = self.worker.submit(lambda: completions.answers(wanted))
-        if wanted.stream:
-            return EventStream(job, lambda part: completions.streamed(wanted, part), last=DONE)
-        chunks = await collected(job, request.receive)
-        return json_response(completions.joined(chunks)) if chunks else Response(status_code=499)
+        return await self.answered(request, wanted, lambda: completions.answers(wanted), completions.joined)
 
     async def chat(self, request: Request) -> ASGIApp:
         """Answer a conversation, as a stream or at once."""
         wanted = chat.read_request(await read_table(request), self.runs)
-        job = self.worker.submit(lambda: chat.answers(wanted))
+        return await self.answered(request, wanted, lambda: chat.answers(wanted), chat.joined)
+
+    async def answered(
+        self,
+        request: Request,
+        wanted: completions.ApiRequest,
+        answers: Callable[[], Iterator[Table]],
+        joined: Callable[[Sequence[Table]], Table],
+    ) -> ASGIApp:
+        """Send the chunks of an answer, which are made in the worker, as a stream or joined, as was asked for."""
+        job = self.worker.submit(answers)
         if wanted.stream:
             return EventStream(job, lambda part: completions.streamed(wanted, part), last=DONE)
         chunks = await collected(job, request.receive)
-        return json_response(chat.joined(chunks)) if chunks else Response(status_code=499)
+        return json_response(joined(chunks)) if chunks else Response(status_code=499)
 
     async def generate(self, request: Request) -> ASGIApp:
         """Stream text to the page."""

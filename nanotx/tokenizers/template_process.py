@@ -16,7 +16,7 @@ from threading import Lock, Timer
 from typing import Any
 
 from nanotx.tokenizers import template_sandbox
-from nanotx.tokenizers.template_sandbox import MEMORY, Refused
+from nanotx.tokenizers.template_sandbox import TOO_MUCH, Refused
 
 SECONDS = 10.0
 """After which a template is given up. One that ends takes milliseconds."""
@@ -40,8 +40,7 @@ class TemplateProcess:
         with self.lock:
             answer, is_late = self.ask(message)
         if not answer:
-            limit = f"{SECONDS:g} s" if is_late else f"{MEMORY >> 20} MB of memory"
-            raise Refused(0, f"takes more than {limit}, so it was stopped")
+            raise Refused(0, f"takes more than {SECONDS:g} s, so it was stopped" if is_late else TOO_MUCH)
         table = json.loads(answer)
         if "reason" in table:
             raise Refused(table["line"], table["reason"])

@@ -14,6 +14,9 @@ from typing import IO, Any
 MEMORY = 1 << 29
 """Bytes that the process may take."""
 
+TOO_MUCH = f"takes more than {MEMORY >> 20} MB of memory, so it was stopped"
+"""Why a template that fills the memory has no text."""
+
 TODAY = "strftime_now"
 """The function of published templates that writes the date of the day; its name in a template."""
 
@@ -104,7 +107,7 @@ def render(source: str, values: Mapping[str, Any] | None) -> str:
     try:
         return str(template.render(values))
     except MemoryError:
-        raise Refused(0, f"takes more than {MEMORY >> 20} MB of memory, so it was stopped") from None
+        raise Refused(0, TOO_MUCH) from None
     except Exception as error:  # of a template, which may raise anything
         reason, line = f"{type(error).__name__}: {error!s:.200}", failing_line(error)
         if isinstance(error, SecurityError):
@@ -142,7 +145,7 @@ def serve(lines: IO[bytes], out: IO[bytes]) -> None:
         try:
             reply = json.dumps(answer(line)).encode()
         except MemoryError:
-            reply = json.dumps({"line": 0, "reason": f"takes more than {MEMORY >> 20} MB of memory"}).encode()
+            reply = json.dumps({"line": 0, "reason": TOO_MUCH}).encode()
         out.write(reply + b"\n")
         out.flush()
 
