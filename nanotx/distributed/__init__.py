@@ -1,12 +1,14 @@
 """Training in several processes ("ranks"): every use of `torch.distributed` is in this package.
 
-`tree` fixes the order in which micro-batches are summed, `ranks` sums them over processes, `buckets` sends gradients
-while others are computed, `owners` divides the optimizer's state, `slices` the weights too, `join` connects the
-processes that a launcher has started, and `launch` starts them on one machine. The model knows nothing of it.
+`tree` fixes the order in which micro-batches are summed, `ranks` is what the trainer sees of processes that train
+together, `group` sums over them, `agreement` lets them hear of each other's errors and signals, `buckets` sends
+gradients while others are computed, `owners` divides the optimizer's state, `slices` the weights too, `join` connects
+the processes that a launcher has started, and `launch` starts them on one machine. The model knows nothing of it.
 """
 
+from nanotx.distributed.group import Group
 from nanotx.distributed.owners import divide
-from nanotx.distributed.ranks import Alone, Group, Parallel, Ranks
+from nanotx.distributed.ranks import Alone, Parallel, Ranks
 from nanotx.distributed.shares import check_parallel, check_shares
 from nanotx.distributed.tree import Sum, tree_sum
 

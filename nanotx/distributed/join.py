@@ -5,25 +5,20 @@ anything is trained, all ranks compare what they were started with, so that none
 code, than the others.
 """
 
-import json
 import os
-import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
-from nanotx import __version__
-from nanotx.distributed.ranks import PATIENCE, Alone, Group, Ranks
+from nanotx.distributed.agreement import Facts, versions
+from nanotx.distributed.group import PATIENCE, Group
+from nanotx.distributed.ranks import Alone, Ranks
 from nanotx.errors import ConfigError, RankLost, RunError
-
-Facts = Mapping[str, str]
-"""What a process was started with, by name: versions, digests, flags."""
 
 
 def world_size() -> int:
@@ -71,13 +66,13 @@ def joined(facts: Facts, timeout: float) -> Iterator[Ranks]:
         return
     ranks = connect(variable("RANK"), world_size(), timedelta(seconds=timeout))
     try:
-        compare(ranks, {**versions(), **facts})
+        ranks.agreement.compare({**versions(), **facts})
         yield ranks
     finally:
         try:
             ranks.order("end")
         except RankLost:  # whatever ends this process is reported already
-            ranks.lost = True
+            ranks.agreement.lost = True
         if ranks.lost:
             abandon()
         else:
@@ -109,42 +104,6 @@ def connect(rank: int, size: int, timeout: timedelta) -> Group:
             else "start all of them, with the same --nnodes, --nproc-per-node and address"
         )
         raise RunError(f"rank {rank} of {size} cannot join the others at {where}: {reason:.300}; {hint}.") from None
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the software that decides bits."""
-    return {
-        "nanotx": __version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-    }
-
-
-def compare(ranks: Group, facts: Facts) -> None:
-    """Raise ConfigError, on rank 0, unless all ranks have the same facts.
-
-    Raises:
-        ConfigError: they differ; says of which rank, and in what.
-        RankLost: a rank did not come.
-    """
-    ranks.store.set(f"facts/{ranks.rank}", json.dumps(facts))
-    ranks.meet(None)
-    if ranks.rank:
-        return
-    for other in range(1, ranks.size):
-        theirs = json.loads(ranks.store.get(f"facts/{other}"))
-        lines = [
-            f"{name}: {theirs.get(name, 'nothing')} on rank {other}, and {facts.get(name, 'nothing')} on rank 0"
-            for name in sorted({*facts, *theirs})
-            if theirs.get(name) != facts.get(name)
-        ]
-        if lines:
-            raise ConfigError(
-                f"rank {other} was not started as rank 0 was. {'; '.join(lines)}. "
-                "Start all ranks with the same command, code and versions."
-            )
 
 
 def abandon() -> None:

@@ -49,7 +49,7 @@ def lead(ranks: Ranks, trainer: Trainer, texts: Dataset, stop: Stop) -> None:
     """
     if not isinstance(ranks, Group):
         return
-    ranks.requests, ranks.reduce = stop, trainer.recipe.reduce
+    ranks.agreement.requests, ranks.reduce = stop, trainer.recipe.reduce
     tensors, table = trainer.optimizer_state()
     averages = trainer.eval_weights() if trainer.ema else {}
     kinds = {"weights": trainer.weights(), "optimizer": tensors, "buffers": trainer.buffers.saved(), "ema": averages}
@@ -101,7 +101,7 @@ def follow(ranks: Group, stop: Stop) -> int:
     Raises:
         RankLost: rank 0 no longer answers, and this is the lowest rank that does.
     """
-    ranks.requests, stop.working = stop, True
+    ranks.agreement.requests, stop.working = stop, True
     follower = Follower(ranks)
     try:
         while (order := ranks.next_order()) != "end":
@@ -117,7 +117,7 @@ def follow(ranks: Group, stop: Stop) -> int:
             else:
                 follower.step()
     except RankLost as lost:
-        if lost.reporter == ranks.rank and ranks.number:
+        if lost.reporter == ranks.rank and ranks.agreement.number:
             raise
         return lost.exit_code
     return 0
@@ -171,31 +171,31 @@ class Follower:
             self.trainer.progress = Progress(**self.message["progress"])
             self.trainer.join(self.ranks)
         except Exception as error:
-            self.ranks.failure = error
+            self.ranks.agreement.failure = error
 
     def step(self) -> None:
         """Take a step; an error that the others have not heard of is told when they meet, now or in the next step."""
-        met = self.ranks.number
+        met = self.ranks.agreement.number
         try:
-            if self.ranks.failure is None and self.trainer is not None:
+            if self.ranks.agreement.failure is None and self.trainer is not None:
                 self.trainer.train_step()
         except RankLost:
             raise
         except Exception as error:
-            if not self.ranks.agreed:
-                self.ranks.failure = error
-        if self.ranks.number == met:  # the others wait for this rank's part of the sum
+            if not self.ranks.agreement.agreed:
+                self.ranks.agreement.failure = error
+        if self.ranks.agreement.number == met:  # the others wait for this rank's part of the sum
             self.ranks.fail([] if self.trainer is None else [*self.trainer.model.parameters()])
 
     def evaluate(self) -> None:
         """Take part in an evaluation; an error that the others have not heard of is told when they meet next."""
         assert self.trainer is not None
         try:
-            if self.ranks.failure is not None:
+            if self.ranks.agreement.failure is not None:
                 self.ranks.gather(list)  # all hear of it
             shared_scores(self.trainer, self.eval_texts)
         except RankLost:
             raise
         except Exception as error:
-            if not self.ranks.agreed:
-                self.ranks.failure = error
+            if not self.ranks.agreement.agreed:
+                self.ranks.agreement.failure = error

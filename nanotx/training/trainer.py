@@ -401,7 +401,7 @@ class Trainer:
             with self.ranks.whole_state():
                 return self.state_codec.save()
         with self.ranks.whole():
-            return self.whole_codec().save()
+            return self.whole_codec(self.slices).save()
 
     def saved_weights(self) -> dict[str, Tensor]:
         """Return the model's weights for a checkpoint: those that are in slices at other times, copied."""
@@ -423,42 +423,42 @@ class Trainer:
             for name, param in self.model.named_parameters():
                 param.copy_(own[name])
 
-    def whole_codec(self) -> StateCodec:
+    def whole_codec(self, slices: "Slices") -> StateCodec:
         """Return what saves the state of an optimizer that is in slices, while the model is whole."""
         parameters = dict(self.model.named_parameters())
         named = {name: param for name, param in parameters.items() if param.requires_grad}
         optimizer = self.recipe.optimizer.build_grouped(named.items())
         codec = StateCodec(optimizer, parameters, self.model)
         copy_settings(self.optimizer, optimizer)
-        for name, state in self.ranks.sliced_state().items():
+        for name, state in slices.joined(self.ranks.collect(slices.state())).items():
             optimizer.state[parameters[name]] = state
         return codec
 
     def join(self, ranks: Ranks) -> None:
         """Train together with other processes, which are in the same state."""
         named = {name: param for name, param in self.model.named_parameters() if param.requires_grad}
-        if ranks.parallel == "fsdp" and ranks.size > 1:
-            self.slice(ranks, named)
+        self.slices = ranks.slice(self.model, self.model.blocks)
+        if self.slices is not None:
+            self.slice(self.slices, named)
         else:
             costs = {param: self.recipe.optimizer.step_cost(name, param) for name, param in named.items()}
             ranks.divide(self.optimizer, costs)
         self.ranks = ranks
 
-    def slice(self, ranks: Ranks, named: Mapping[str, nn.Parameter]) -> None:
-        """Slice the model and the state of the optimizer among ranks.
+    def slice(self, slices: "Slices", named: Mapping[str, nn.Parameter]) -> None:
+        """Cut the state of the optimizer into the slices of the model.
 
         Args:
-            ranks: the processes that train together.
-            named: the parameters of the optimizer.
+            slices: of this rank.
+            named: the parameters of the optimizer, which were whole.
         """
-        whole, self.slices = self.optimizer, ranks.slice(self.model, self.model.blocks)
-        own, cut = self.slices.own, self.slices.cut
+        whole, own = self.optimizer, slices.own
         self.optimizer = self.recipe.optimizer.build_grouped((name, own[name]) for name in named)
         copy_settings(whole, self.optimizer)
         for name, param in named.items():
             if state := whole.state.get(param):
-                self.optimizer.state[own[name]] = {key: cut(name, value) for key, value in state.items()}
-        self.slices.optimizer = self.optimizer
+                self.optimizer.state[own[name]] = {key: slices.cut(name, value) for key, value in state.items()}
+        slices.optimizer = self.optimizer
         del self.state_codec  # it holds the whole parameters
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch.distributed as dist
 from helpers import fork
 
-from nanotx.distributed.ranks import Group
+from nanotx.distributed.group import Group
 
 Action = Callable[[Group], object]
 

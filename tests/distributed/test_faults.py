@@ -103,7 +103,7 @@ def test_ranks_that_are_started_again_with_the_same_store_join_each_other(tmp_pa
 
     def child(rank):
         launched(rank, 2, port)
-        connect(rank, 2, timedelta(seconds=20)).meet(None)
+        connect(rank, 2, timedelta(seconds=20)).agreement.meet(None)
 
     for attempt in range(2):
         monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(attempt))

@@ -92,7 +92,7 @@ def test_ranks_train_the_weights_of_one_over_twenty_steps(tmp_path, size):
     assert shared(tmp_path, size, cases, 20) == [trained(case, 20) for case in cases]
 
 
-TRAINER, RANKS, BUCKETS = "nanotx.training.trainer:Trainer", "nanotx.distributed.ranks", "nanotx.distributed.buckets"
+TRAINER, GROUP, BUCKETS = "nanotx.training.trainer:Trainer", "nanotx.distributed.group", "nanotx.distributed.buckets"
 ERRORS = {
     "ranks see the same data": (
         "nanotx.data.batches:Windows.batch",
@@ -111,7 +111,7 @@ ERRORS = {
         "total / len(self.ranks.share(parts))",
     ),
     "the loss is of one rank": (
-        f"{RANKS}:Group.reduced",
+        f"{GROUP}:Group.reduced",
         "dict(zip(total.losses, losses.vector.unbind(), strict=True))",
         "total.losses",
     ),
@@ -126,12 +126,12 @@ ERRORS = {
         "partner = self.rank ^ 1",
     ),
     "a gradient is sent before the micro-batches before it are added": (
-        f"{RANKS}:Group.compute",
+        f"{GROUP}:Group.compute",
         "own.add_(gradient)",
         "gradient",
     ),
     "rows of tables are those of one rank": (
-        f"{RANKS}:Group.gather_rows",
+        f"{GROUP}:Group.gather_rows",
         "end = int(counts[rank])",
         "rank = self.rank; end = int(counts[rank])",
     ),

@@ -84,7 +84,7 @@ def test_two_ranks_with_slices_train_what_one_process_does(tmp_path):
     [
         ("distributed.slices:Slices.__init__", "set_gradient_divide_factor(1.0)", "set_gradient_divide_factor(2.0)"),
         ("distributed.slices:Slices.clear_gradients", "parameter.grad = None", "pass"),
-        ("distributed.ranks:Group.norm", "dist.all_reduce(square)", "pass"),
+        ("distributed.group:Group.norm", "dist.all_reduce(square)", "pass"),
         ("data.batches:Windows.batch", "starts[rows.start : rows.stop]", "starts[: len(rows)]"),
     ],
 )

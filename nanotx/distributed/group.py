@@ -1,0 +1,412 @@
+"""Several processes that train together: what rank 0 orders, and how they add what each has computed of a step.
+
+Rank 0 leads: it alone has the run's folder and display, and orders the others to take each step. Within a step all
+ranks do the same: each computes its micro-batches, all hear of each other's errors and signals, and all add their
+gradients and losses. The sum has the same bits on every rank, so the optimizer's step has them too.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+import torch.distributed as dist
+from einops import rearrange
+from torch import Tensor, nn
+from torch.distributed import Store  # type: ignore[attr-defined]
+
+from nanotx.distributed.agreement import Agreement, GivenUp
+from nanotx.distributed.buckets import Addition, BackendSum, Buckets, PairwiseSum, finish
+from nanotx.distributed.owners import Owners, receive_state, send_state
+from nanotx.distributed.ranks import Order, Ranks, State
+from nanotx.distributed.tree import Sum, add_rows, before_last, tree_sum
+from nanotx.errors import RankLost, RunError
+
+if TYPE_CHECKING:
+    from nanotx.distributed.slices import Slices
+
+ORDERS: tuple[Order, ...] = get_args(Order)
+
+PATIENCE = timedelta(days=30)
+"""How long the others wait for rank 0's next order: an evaluation, a sample or a save may take any time."""
+
+ABSENT, DENSE, ROWS = 0, 1, 2
+"""Kinds of a gradient: there is none, a tensor, or rows of a table."""
+
+
+class Group(Ranks):
+    """Several processes, joined by `join.joined`."""
+
+    def __init__(self, rank: int, size: int, store: Store, timeout: timedelta) -> None:
+        """Take a place among processes whose default process group exists.
+
+        Args:
+            rank: the number of this one.
+            size: how many there are.
+            store: holds errors and progress of all ranks.
+            timeout: how long a rank may take longer than another for its part of a step.
+        """
+        self.rank, self.size = rank, size
+        self.agreement = Agreement(rank, size, store, timeout)
+        self.reduce: Literal["exact", "fast"] = "exact"
+        self.dense: list[bool] = []  # whose gradients the last step sent as dense ones, the same on all ranks
+        self.owners: Owners | None = None  # of the optimizer's state, where it is divided
+        self.slices: Slices | None = None  # of the model, where it is sliced
+        self.entered = 0  # contexts in which the model is whole
+        self.orders = dist.new_group(backend="gloo", timeout=PATIENCE)
+
+    @property
+    def lost(self) -> bool:
+        return self.agreement.lost
+
+    # Orders.
+
+    def order(self, order: Order) -> None:
+        if self.rank == 0 and not self.lost:
+            with self.agreement.guarded():
+                dist.broadcast(torch.tensor([ORDERS.index(order)]), src=0, group=self.orders)
+
+    def next_order(self) -> Order:
+        """Wait for rank 0's next order.
+
+        Raises:
+            RankLost: rank 0 has gone.
+        """
+        number = torch.zeros(1, dtype=torch.int64)
+        with self.agreement.guarded():
+            dist.broadcast(number, src=0, group=self.orders)
+        self.agreement.agreed = False
+        return ORDERS[int(number)]
+
+    def send(self, data: bytes, tensors: Sequence[Tensor]) -> None:
+        """Send bytes, and then tensors, from rank 0 to all others."""
+        with self.agreement.guarded():
+            dist.broadcast(torch.tensor([len(data)]), src=0, group=self.orders)
+            dist.broadcast(torch.frombuffer(bytearray(data), dtype=torch.uint8), src=0, group=self.orders)
+        self.agreement.meet(None)
+        with self.agreement.guarded():
+            for tensor in tensors:
+                dist.broadcast(tensor.detach().cpu().contiguous(), src=0, group=self.orders)
+
+    def receive(self, prepare: Callable[[bytes], list[Tensor]]) -> bool:
+        """Receive what rank 0 sends; return whether all ranks could prepare for it.
+
+        Args:
+            prepare: returns tensors that are filled with those that come; what it raises, all ranks hear of.
+        """
+        size = torch.zeros(1, dtype=torch.int64)
+        with self.agreement.guarded():
+            dist.broadcast(size, src=0, group=self.orders)
+            data = torch.empty(int(size), dtype=torch.uint8)
+            dist.broadcast(data, src=0, group=self.orders)
+        tensors: list[Tensor] = []
+        try:
+            tensors = prepare(bytes(data.numpy()))
+        except Exception as error:
+            self.agreement.failure = error
+        try:
+            self.agreement.meet(None)
+        except RankLost:
+            raise
+        except Exception:  # all ranks know of it, and rank 0 reports it
+            return False
+        with self.agreement.guarded():
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0, group=self.orders)
+        return True
+
+    # Longer work that all share.
+
+    def check(self) -> None:
+        self.agreement.check()
+
+    def gather(self, compute: Callable[[], list[Any]]) -> list[list[Any]]:
+        items, failed = list[Any](), None
+        if self.agreement.failure is None:
+            try:
+                items = compute()
+            except GivenUp:
+                pass  # of the rank that has, the reason is heard when they meet
+            except BaseException as error:
+                self.agreement.give_up()
+                failed = error
+        self.agreement.meet(failed)
+        own = torch.frombuffer(bytearray(json.dumps(items).encode()), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        with self.agreement.guarded():
+            dist.all_gather(sizes, torch.tensor([len(own)]))
+            most = int(torch.cat(sizes).max())
+            texts = [torch.zeros(most, dtype=torch.uint8) for _ in sizes]
+            dist.all_gather(texts, padded(own, most))
+        return [json.loads(bytes(text[: int(size)].numpy())) for text, size in zip(texts, sizes, strict=True)]
+
+    # The optimizer's state.
+
+    def divide(self, optimizer: torch.optim.Optimizer, costs: dict[nn.Parameter, float]) -> None:
+        self.dense = []
+        self.owners = Owners(optimizer, costs, self.rank, self.size) if self.parallel == "owner" else None
+
+    def update(self, step: Callable[[], object]) -> None:
+        if self.owners is None:
+            if self.slices is None:
+                step()
+            else:
+                self.slices.step(step)
+            return
+        failed = None
+        try:
+            with self.owners.alone():
+                step()
+        except Exception as error:
+            failed = error
+        self.agreement.meet(failed)
+        with self.agreement.guarded():
+            self.owners.share_weights()
+
+    @contextmanager
+    def whole_state(self) -> Iterator[None]:
+        if self.owners is None:
+            yield
+            return
+        try:
+            for state in self.collect({})[1:]:
+                self.owners.put_state(state)
+            yield
+        finally:
+            self.owners.forget()
+
+    def collect(self, state: State) -> list[State]:
+        self.order("state")
+        with self.agreement.guarded():
+            others = [receive_state(partial(self.receive_tensor, rank)) for rank in range(1, self.size)]
+        return [state, *others]
+
+    def receive_tensor(self, rank: int, tensor: Tensor) -> None:
+        """Receive a tensor that a rank sends to rank 0."""
+        dist.recv(tensor, rank, group=self.orders)
+
+    def send_state(self) -> None:
+        """Send the state of what this rank owns to rank 0, which has ordered it.
+
+        Raises:
+            RankLost: rank 0 has gone.
+        """
+        if divided := self.owners or self.slices:
+            with self.agreement.guarded():
+                send_state(divided.state(), lambda tensor: dist.send(tensor, 0, group=self.orders))
+
+    # A sliced model.
+
+    def slice(self, model: nn.Module, blocks: Iterable[nn.Module]) -> "Slices | None":
+        if self.parallel != "fsdp":
+            return None
+        from nanotx.distributed.slices import Slices  # its libraries take seconds to import
+
+        self.slices = Slices(model, blocks, self.rank, self.size)
+        return self.slices
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        if self.slices is None or self.rank:
+            yield
+            return
+        self.entered += 1
+        try:
+            if self.entered == 1:
+                self.order("gather")
+                with self.agreement.guarded():
+                    self.slices.gather()
+            yield
+        finally:
+            self.entered -= 1
+            if not self.entered and not self.lost:
+                self.order("release")
+                self.slices.release()
+
+    def follow_slices(self, order: Order) -> None:
+        """Let the model be whole, or not any more, as rank 0 has ordered."""
+        if self.slices is not None:
+            with self.agreement.guarded():
+                self.slices.gather() if order == "gather" else self.slices.release()
+
+    def own(self, tensor: Tensor) -> Tensor:
+        return tensor if self.slices is None else self.slices.local(tensor)
+
+    def norm(self, own: Tensor) -> Tensor:
+        if self.slices is None:
+            return own
+        square = own**2
+        with self.agreement.guarded():
+            dist.all_reduce(square)
+        return square.sqrt()
+
+    def sliced_sum(self, micro_batch: Callable[[int], Sum], count: int) -> Sum:
+        """Return the sum over all micro-batches of a sliced model, whose gradients are summed as they are computed."""
+        assert self.slices is not None
+        self.slices.clear_gradients()
+        total, failed = Sum([], {}), None
+        if self.agreement.failure is None:
+            try:
+                total = tree_sum(self.share(count), micro_batch, Sum.add)
+            except Exception as error:
+                failed = error
+        try:
+            self.agreement.meet(failed)
+        finally:
+            del failed
+        with self.agreement.guarded():
+            losses = self.begin(torch.stack([loss.float() for loss in total.losses.values()]))
+            finish([losses])
+        return Sum(total.gradients, dict(zip(total.losses, losses.vector.unbind(), strict=True)))
+
+    # Sums.
+
+    def sum(self, micro_batch: Callable[[int], Sum], count: int, parameters: Sequence[Tensor]) -> Sum:
+        if self.slices is not None:
+            return self.sliced_sum(micro_batch, count)
+        early = Buckets(parameters, self.dense or [False] * len(parameters), self.begin)  # the first step tells which
+        total, failed = Sum([None] * len(parameters), {}), None
+        if self.agreement.failure is None:
+            try:
+                total = self.compute(micro_batch, self.share(count), early)
+            except Exception as error:
+                failed = error
+        self.agreement.arrive()
+        with self.agreement.guarded():
+            early.flush()
+        kinds = [DENSE if index in early.present else kind_of(part) for index, part in enumerate(total.gradients)]
+        try:
+            table = self.agreement.hear(failed, kinds)
+        except RankLost:
+            raise
+        except BaseException:
+            with self.agreement.guarded():
+                finish(early.additions)  # the other ranks wait for them
+            raise
+        finally:
+            del failed  # it holds tensors of the step
+        return self.reduced(total, early, table, parameters)
+
+    def fail(self, parameters: Sequence[Tensor]) -> None:
+        """Take part in the sum of a step to which this rank can add nothing; all ranks hear of its error.
+
+        Raises:
+            RankLost: another rank no longer answers.
+        """
+
+        def nothing(number: int) -> Sum:
+            raise self.agreement.failure or RunError("it has no state to begin with.")
+
+        try:
+            self.sum(nothing, self.size, parameters)
+        except RankLost:
+            raise
+        except Exception:  # rank 0 reports it
+            return
+
+    def compute(self, micro_batch: Callable[[int], Sum], share: range, early: Buckets) -> Sum:
+        """Return the sum over this rank's micro-batches, without the gradients that it puts into buckets."""
+        before = [tree_sum(numbers, micro_batch, Sum.add) for numbers in before_last(share)]
+
+        def finished(index: int, gradient: Tensor) -> Tensor:
+            for earlier in reversed(before):
+                own, earlier.gradients[index] = earlier.gradients[index], None
+                gradient = gradient if own is None else own.add_(gradient)
+            return gradient
+
+        with early.filled(finished):
+            total = micro_batch(share[-1])
+        for earlier in reversed(before):
+            total = earlier.add(total)
+        for index in early.places:  # of which the last micro-batch had none
+            gradient = total.gradients[index]
+            if gradient is not None and not gradient.is_sparse:
+                early.put(index, gradient)
+                total.gradients[index] = None
+        return total
+
+    def reduced(self, total: Sum, early: Buckets, kinds: Tensor, parameters: Sequence[Tensor]) -> Sum:
+        """Return the sum over all ranks.
+
+        Args:
+            total: that of this rank, without what is in buckets.
+            early: the buckets that are on their way.
+            kinds: of the gradients, a row for each rank.
+            parameters: whose gradients these are.
+        """
+        dense, rows = kinds.eq(DENSE).any(0).tolist(), kinds.eq(ROWS).any(0).tolist()
+        self.dense = [some and not sparse for some, sparse in zip(dense, rows, strict=True)]
+        late = Buckets(
+            parameters, [some and index not in early.places for index, some in enumerate(self.dense)], self.begin
+        )
+        gradients: list[Tensor | None] = [None] * len(parameters)
+        with self.agreement.guarded():
+            for index in (index for index, sparse in enumerate(rows) if sparse):
+                present = kinds[:, index].eq(ROWS).tolist()
+                gradients[index] = self.gather_rows(total.gradients[index], parameters[index], present)
+            for index in late.places:
+                if (gradient := total.gradients[index]) is not None:
+                    late.put(index, gradient)
+            late.flush()
+            losses = self.begin(torch.stack([loss.float() for loss in total.losses.values()]))
+            finish([*early.additions, *late.additions, losses])
+        for index, gradient in (*early.sums(), *late.sums()):
+            gradients[index] = gradient if self.dense[index] else gradients[index]
+        return Sum(gradients, dict(zip(total.losses, losses.vector.unbind(), strict=True)))
+
+    def begin(self, vector: Tensor) -> Addition:
+        """Begin to add a vector over all ranks."""
+        return PairwiseSum(vector, self.rank, self.size) if self.reduce == "exact" else BackendSum(vector)
+
+    def gather_rows(self, gradient: Tensor | None, table: Tensor, present: Sequence[bool]) -> Tensor:
+        """Return the sum of all ranks' sparse gradients of a table: only their rows are sent.
+
+        Args:
+            gradient: of this rank, if it has one.
+            table: the parameter.
+            present: which ranks have a gradient.
+        """
+        if gradient is None:
+            nowhere = torch.empty(0, dtype=torch.int64, device=table.device)
+            gradient = sparse(nowhere, table.new_empty(0, *table.shape[1:]), table)
+        gradient = gradient.coalesce()
+        counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(counts, torch.tensor([gradient.indices().shape[1]]))
+        most = int(torch.cat(counts).max())
+        places = [gradient.indices().new_zeros(most) for _ in counts]
+        values = [gradient.values().new_zeros(most, *table.shape[1:]) for _ in counts]
+        dist.all_gather(places, padded(gradient.indices()[0], most))
+        dist.all_gather(values, padded(gradient.values(), most))
+
+        def of_rank(rank: int) -> Tensor | None:
+            if not present[rank]:
+                return None
+            end = int(counts[rank])
+            return sparse(places[rank][:end], values[rank][:end], table)
+
+        def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+            return (b if a is None else a) if a is None or b is None else add_rows(a, b)
+
+        total = tree_sum(range(self.size), of_rank, add)
+        assert total is not None
+        return total
+
+
+def kind_of(gradient: Tensor | None) -> int:
+    """Return ABSENT, DENSE or ROWS."""
+    return ABSENT if gradient is None else ROWS if gradient.is_sparse else DENSE
+
+
+def sparse(rows: Tensor, values: Tensor, table: Tensor) -> Tensor:
+    """Return the sparse gradient of a table from the numbers of its rows, ascending, and their values."""
+    return torch.sparse_coo_tensor(
+        rearrange(rows, "n -> 1 n"), values, table.shape, is_coalesced=True, check_invariants=False
+    )
+
+
+def padded(tensor: Tensor, length: int) -> Tensor:
+    """Return a tensor with zeros after its last row, up to a length."""
+    return torch.cat([tensor, tensor.new_zeros(length - len(tensor), *tensor.shape[1:])])
