@@ -4,7 +4,7 @@ The dial turns the recipe that files and all other flags make. A flag that comes
 comes before it, and sets what it sets, is refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nanotx.config.command_line import collect_flags, positional_args
 from nanotx.errors import ConfigError
@@ -16,8 +16,16 @@ from nanotx.training.dataset import vocab_size_of, with_tokenizer_unless_named
 Words = list[str]
 
 
-def read_at_depth(base: Recipe, argv: Sequence[str], prog: str) -> tuple[Recipe, set[str], list[str]]:
+def read_at_depth(
+    base: Recipe, argv: Sequence[str], prog: str, vocab_size: Callable[[Recipe], int] = vocab_size_of
+) -> tuple[Recipe, set[str], list[str]]:
     """Return what `read_recipe` does, at the depth that a flag asks for, and lines that tell what it set.
+
+    Args:
+        base: the recipe before files and flags.
+        argv: files and flags.
+        prog: the command that was typed.
+        vocab_size: returns the size of a recipe's vocabulary, on which the FLOPs of a token depend.
 
     Raises:
         ConfigError: a flag before `--depth` sets what it sets, or the recipe cannot have this depth.
@@ -42,7 +50,7 @@ def read_at_depth(base: Recipe, argv: Sequence[str], prog: str) -> tuple[Recipe,
     recipe, named = read_recipe(base, [*files, *others], prog)
     recipe = with_tokenizer_unless_named(recipe, named, argv)
     try:
-        turned = at_depth(recipe, depth, vocab_size_of(recipe))
+        turned = at_depth(recipe, depth, vocab_size(recipe))
     except ConfigError as error:
         raise type(error)(f"--depth {depth}: {error}") from None
     later = [(name, words) for name, words in flags[place:] if name in SET_BY_DEPTH]

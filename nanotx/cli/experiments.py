@@ -3,7 +3,7 @@
 import re
 import signal
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,7 +18,7 @@ from nanotx.hardware.device import choose_machine
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import describe_budget
 from nanotx.recipe_swaps import describe_swaps
-from nanotx.training.dataset import with_tokenizer_unless_named
+from nanotx.training.dataset import vocab_size_of, with_tokenizer_unless_named
 from nanotx.training.signals import STOPS, Stopped, process_ends
 
 
@@ -41,13 +41,16 @@ def split_flags(argv: list[str], own: Collection[str]) -> tuple[list[str], list[
     return mine, others
 
 
-def read_base(prog: str, argv: Sequence[str], own: Collection[str]) -> tuple[Recipe, str]:
+def read_base(
+    prog: str, argv: Sequence[str], own: Collection[str], vocab_size: Callable[[Recipe], int] = vocab_size_of
+) -> tuple[Recipe, str]:
     """Return the recipe of an experiment with its files and flags merged into it, and its name; print its swaps.
 
     Args:
         prog: the command that was typed, such as `nanotx sweep`.
         argv: the name of the recipe, files and flags of it.
         own: names of the command's own flags, which a mistyped word may have meant.
+        vocab_size: returns the size of a recipe's vocabulary, for `--depth`.
 
     Raises:
         ConfigError: there is no such recipe, or a flag, key or value cannot be; names the command that was typed.
@@ -55,7 +58,7 @@ def read_base(prog: str, argv: Sequence[str], own: Collection[str]) -> tuple[Rec
     base, rest, name = recipe_by_name([*argv], prog)
     try:
         base, rest, merged = with_source(base, rest)
-        recipe, named, turned = read_at_depth(base, rest, page_of(argv[0]))
+        recipe, named, turned = read_at_depth(base, rest, page_of(argv[0]), vocab_size)
     except ConfigError as error:
         text = str(error).replace(f"{page_of(argv[0])}: ", f"{prog} {shell_quoted(argv[0])}: ", 1)
         if unknown := re.search(r"--([\w-]+): no such flag\.", text):

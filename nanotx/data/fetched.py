@@ -44,6 +44,10 @@ class Fetched(Corpus):
         """Return the approximate size of the text in bytes."""
         return STAND_IN if self.stand_in else type(self).bytes
 
+    def is_local(self) -> bool:
+        """Return whether the text is on this machine."""
+        return self.stand_in or at_hand(self.place) is not None
+
     def pieces(self) -> Iterator[str]:
         """Yield the text in pieces; see `Corpus.pieces`."""
         if self.stand_in:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from nanotx.config.plugin_errors import PartCheck, describe_value, name_part_in_errors
 from nanotx.config.presets import presets
 from nanotx.config.registry import Slot, is_foreign
+from nanotx.config.schema import fields
 from nanotx.data.stored_ids import StoredIds
 from nanotx.errors import TextError
 from nanotx.tokenizers.storage import Origin, digest, text_of, write_file
@@ -299,6 +300,14 @@ class Tokenizer(
         Raises:
             TokenizerError: the texts are too small or too large for the config.
         """
+
+    def known_vocab_size(self, characters: int | None = None) -> int | None:
+        """Return the size of the vocabulary if it is known without a text, a file or a library; None if it is not.
+
+        Args:
+            characters: the number of distinct characters of the training text, if that is known.
+        """
+        return int(self.__dict__["vocab_size"]) if "vocab_size" in fields(type(self)) else None
 
     def train_checked(self, texts: Iterable[str], sample: str = "") -> Codec:
         """Train; check the codec of a plug-in part on a sample of text.

@@ -24,6 +24,10 @@ class Byte(Tokenizer):
 
     splittable = True
 
+    def known_vocab_size(self, characters: int | None = None) -> int | None:
+        """Return 256."""
+        return 256
+
     def train(self, texts: Iterable[str]) -> "ByteCodec":
         """Return the byte codec; the texts are not read."""
         return ByteCodec()

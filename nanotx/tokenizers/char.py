@@ -27,6 +27,10 @@ class Char(Tokenizer):
     unknown: bool = False  # encode any other character as <unk>, which loses it
     nfc: bool = False  # normalise every text to Unicode's normal form C first
 
+    def known_vocab_size(self, characters: int | None = None) -> int | None:
+        """Return an id for each character of the text; normalization may leave fewer."""
+        return None if characters is None or self.nfc else characters + self.unknown
+
     def train(self, texts: Iterable[str]) -> "CharCodec":
         """Return a codec with the alphabet of the texts.
 

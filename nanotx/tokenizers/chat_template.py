@@ -222,9 +222,12 @@ def with_chat(codec: Codec, source: str = "") -> Codec:
         return codec
     if source:
         check_template(source)
-        codec = codec.with_special_tokens([name for name in DEFAULT_SPECIAL_TOKENS if name in source])
-        return codec.with_chat_template(source)
-    return codec.with_special_tokens(DEFAULT_SPECIAL_TOKENS).with_chat_template(DEFAULT)
+    return codec.with_special_tokens(chat_special_tokens(source)).with_chat_template(source or DEFAULT)
+
+
+def chat_special_tokens(source: str = "") -> list[str]:
+    """Return the special tokens that `with_chat` adds to a tokenizer, unless it has them, for a template."""
+    return [name for name in DEFAULT_SPECIAL_TOKENS if name in (source or DEFAULT)]
 
 
 def check_template(source: str) -> None:

@@ -65,6 +65,16 @@ KNOWN = {
         "o200k_base", O200K, {END: 199999, "<|endofprompt|>": 200018}
     ),
 }
+SIZES = {
+    "gpt2": 50_257,
+    "r50k_base": 50_257,
+    "p50k_base": 50_281,
+    "p50k_edit": 50_284,
+    "cl100k_base": 100_277,
+    "o200k_base": 200_019,
+    "o200k_harmony": 201_088,
+}
+"""The number of ids of the encodings that the library names, the ids between them that are undefined included."""
 
 
 @Tokenizer.register("tiktoken")
@@ -79,6 +89,10 @@ class Tiktoken(Tokenizer):
     def __post_init__(self) -> None:
         if self.pattern:
             source_of(self.pattern)
+
+    def known_vocab_size(self, characters: int | None = None) -> int | None:
+        """Return the size of a published encoding; None for a file, or the encoding of a plug-in of the library."""
+        return None if self.path else SIZES.get(self.encoding)
 
     def train(self, texts: Iterable[str]) -> "TiktokenCodec":
         """Return the encoding; the texts are not read.

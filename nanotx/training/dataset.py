@@ -9,7 +9,6 @@ from itertools import accumulate
 from typing import NoReturn, cast
 
 from nanotx.config.command_line import collect_flags
-from nanotx.config.schema import fields
 from nanotx.data.batches import Windows
 from nanotx.data.conversations import Conversations
 from nanotx.data.documents import Documents, PackedWindows, pack
@@ -23,7 +22,7 @@ from nanotx.evaluation.texts import WHOLE, eval_texts_of, eval_texts_of_ids, eva
 from nanotx.hardware.memory import check_step_memory
 from nanotx.recipe import Recipe
 from nanotx.tokenizers import Codec
-from nanotx.tokenizers.chat_template import chat_template_of, with_chat
+from nanotx.tokenizers.chat_template import chat_special_tokens, chat_template_of, with_chat
 from nanotx.tokenizers.saved import Saved
 from nanotx.tokenizers.token_corpus import TokenSplit, open_split, token_files_of
 from nanotx.training.chat_dataset import (
@@ -47,6 +46,9 @@ BLOCK = 2**18
 
 SHOWN = 2**16
 """Ids of documents on the disk that are at hand to be looked at."""
+
+ASSUMED = 256
+"""The size of a vocabulary of which nothing is known, for a plan: that of bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -239,13 +241,41 @@ def with_tokenizer_unless_named(recipe: Recipe, named: Collection[str], argv: Se
 
 
 def vocab_size_of(recipe: Recipe) -> int:
-    """Return the size of the vocabulary, from the tokenizer's config where it has it; the corpus is read if it must."""
-    if "vocab_size" in fields(type(recipe.tokenizer)):
-        return int(recipe.tokenizer.vocab_size)  # type: ignore[attr-defined]
+    """Return the size of the vocabulary; the corpus is read, and fetched, only where the size depends on it."""
+    known = known_vocab_size(recipe)
+    return load_dataset(recipe).codec.vocab_size if known is None else known
+
+
+def assumed_vocab_size(recipe: Recipe) -> tuple[int, str]:
+    """Return the size of the vocabulary without a network, and the reason if it is an assumption; else an empty text.
+
+    A text is read only where it is on this machine and small.
+    """
+    known, corpus = known_vocab_size(recipe), recipe.corpus
+    if known is not None:
+        return known, ""
+    if corpus.is_local() and not is_large(corpus):
+        return vocab_size_of(recipe), ""
+    why = "large" if corpus.is_local() else "not on this machine"
+    return ASSUMED, f"tokenizer {recipe.tokenizer.part} is trained on corpus {corpus.part}, which is {why}"
+
+
+def known_vocab_size(recipe: Recipe) -> int | None:
+    """Return the size of the vocabulary as far as it is known without the corpus; None if it depends on the text.
+
+    Raises:
+        TokenizerError: the tokenizer is a file, or comes with a library, and cannot be read.
+    """
+    tokenizer, corpus = recipe.tokenizer, recipe.corpus
+    if (size := tokenizer.known_vocab_size(corpus.characters())) is not None:
+        own = getattr(tokenizer, "special_tokens", ())
+        added = chat_special_tokens(corpus.template_source()) if isinstance(corpus, Conversations) else []
+        return size + len({*added} - {*own})
     try:
-        return recipe.tokenizer.train_checked(UnreadTexts()).vocab_size
+        codec = tokenizer.train_checked(UnreadTexts())
     except TextNeeded:
-        return load_dataset(recipe).codec.vocab_size
+        return None
+    return (with_chat(codec, corpus.template_source()) if isinstance(corpus, Conversations) else codec).vocab_size
 
 
 class TextNeeded(TokenizerError):

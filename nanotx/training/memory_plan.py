@@ -193,7 +193,8 @@ def peak_of(trainer: Trainer, windows: int, vocab_size: int) -> Memory:
             module.on_step(0, trainer.recipe.train.steps)
         trainer.backward(x, x)
         clip(trainer.model.parameters(), trainer.recipe.train.grad_clip or float("inf"))
-        trainer.optimizer.step()
+        with CountsAsOne():
+            trainer.optimizer.step()
         trainer.release_gradients()
 
     try:
@@ -210,6 +211,18 @@ def peak_of(trainer: Trainer, windows: int, vocab_size: int) -> Memory:
             "none; train a step, and read its memory: nanotx prove or nanotx compare."
         ) from None
     return Memory(**{kind: live.peak[kind] for kind in KINDS})
+
+
+class CountsAsOne(TorchDispatchMode):
+    """Context of an optimizer's step, in which a number that it reads is 1: it reads how many steps it has taken."""
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation, unless it reads a number."""
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return 1.0 if args[0].is_floating_point() else 1
+        return func(*args, **(kwargs or {}))
 
 
 class LiveTensors(TorchDispatchMode):

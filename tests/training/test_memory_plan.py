@@ -13,6 +13,8 @@ from nanotx.data.batches import Windows
 from nanotx.errors import ConfigError
 from nanotx.experiments.costs import step_memory
 from nanotx.hardware.device import Machine
+from nanotx.nn.embedding.ngrams import Ngrams
+from nanotx.nn.position.learned import Learned
 from nanotx.nn.transformer import Model
 from nanotx.optim.adamw import AdamW
 from nanotx.optim.muon import Muon
@@ -28,6 +30,10 @@ CASES = {
     "large vocabulary, muon": (replace(BASE, optimizer=Muon()), 2000),
     "checkpointing, average": (
         replace(BASE, train=replace(BASE.train, activation_checkpointing=True, ema_decay=0.9)),
+        65,
+    ),
+    "sparse tables, learned positions": (
+        replace(BASE, model=replace(BASE.model, embedding=Ngrams(buckets=512), position=Learned()), optimizer=Muon()),
         65,
     ),
     "loss in chunks": (replace(BASE, train=replace(BASE.train, loss_chunk_size=64)), 2000),

@@ -17,7 +17,7 @@ from nanotx.config.registry import load_file
 from nanotx.config.schema import check_min, divisors, in_range
 from nanotx.errors import ConfigError, printable
 from nanotx.recipe import Recipe
-from nanotx.training.dataset import vocab_size_of
+from nanotx.training.dataset import assumed_vocab_size
 from nanotx.training.memory_plan import HEADROOM, KINDS, WRAPPERS, StepPlan, plan_step
 
 PROG = "nanotx plan"
@@ -43,9 +43,9 @@ UNITS = {
 class Flags:
     """Print what a run of a recipe takes before it is begun: parameters, FLOPs, memory of each GPU, days and cost.
 
-    Nothing is trained: a step runs on tensors that have a shape and no data. Memory is that of tensors at the fullest
-    moment of a step. `replicas` has weights and the optimizer's state on each GPU, `owner` divides the state, `fsdp`
-    divides both; the last two are computed from the sizes of the parameters.
+    Nothing is trained or fetched: a step runs on tensors that have a shape and no data. Memory is that of tensors at
+    the fullest moment of a step. `replicas` has weights and the optimizer's state on each GPU, `owner` divides the
+    state, `fsdp` divides both; the last two are computed from the sizes of the parameters.
 
         nanotx plan shakespeare_char --gpus 8 --memory 80GB
         nanotx plan shakespeare_char --model.dim 768 --model.layers 12 --gpus 8 --tokens 10B --price 2.5
@@ -58,7 +58,7 @@ class Flags:
     mfu: float = 0.4  # share of the peak that training reaches; measure it on a short run
     peak: str = option("FLOPS", "989T")  # dense FLOPs per second of a GPU; an H100's in bfloat16 by its data sheet
     price: float = 0.0  # price of an hour of one GPU, in any currency; 0 prints no cost
-    vocab_size: int = 0  # tokens in the vocabulary; 0 for those of the recipe's tokenizer, which may have to be trained
+    vocab_size: int = 0  # tokens in the vocabulary; 0 for those of the recipe's tokenizer
     json: str = option("FILE")  # write the figures to this file
     load: tuple[str, ...] = repeated("FILE.py")  # Python file of your own, which registers parts
 
@@ -79,15 +79,23 @@ def run(argv: list[str]) -> int:
     check_outputs(json=flags.json)
     for file in flags.load:
         load_file(file)
-    recipe, name = read_base(PROG, [*positional_args(argv), *others], own)
+    words = [*positional_args(argv), *others]
+    recipe, name = read_base(PROG, words, own, lambda recipe: vocabulary(recipe, flags)[0])
+    vocab_size, assumed = vocabulary(recipe, flags)
     windows, micro_batches = rows_of_rank(recipe, flags.gpus)
     dtype = torch.bfloat16 if recipe.dtype == "auto" else getattr(torch, recipe.dtype)
-    plan = plan_step(recipe, flags.vocab_size or vocab_size_of(recipe), windows, dtype)
-    table = figures(plan, recipe, flags, windows, micro_batches)
+    plan = plan_step(recipe, vocab_size, windows, dtype)
+    table = {"vocab_size": vocab_size, "vocab_size_assumed": assumed or None}
+    table |= figures(plan, recipe, flags, windows, micro_batches)
     show(table, name, flags, str(dtype).removeprefix("torch."))
     if flags.json:
         write_json(flags.json, table)
     return 0
+
+
+def vocabulary(recipe: Recipe, flags: Flags) -> tuple[int, str]:
+    """Return the size of the vocabulary, and the reason if it is an assumption."""
+    return (flags.vocab_size, "") if flags.vocab_size else assumed_vocab_size(recipe)
 
 
 def rows_of_rank(recipe: Recipe, gpus: int) -> tuple[int, int]:
@@ -116,7 +124,7 @@ def rows_of_rank(recipe: Recipe, gpus: int) -> tuple[int, int]:
 def figures(plan: StepPlan, recipe: Recipe, flags: Flags, windows: int, micro_batches: int) -> dict[str, Any]:
     """Return all figures of a plan."""
     per_step = recipe.train.batch_size * recipe.model.context
-    tokens = amount("tokens", flags.tokens) if flags.tokens else per_step * recipe.train.steps
+    tokens = amount("tokens", flags.tokens) if flags.tokens else tokens_of_budget(recipe, plan.flops_per_token)
     seconds = tokens * plan.flops_per_token / (flags.gpus * amount("peak", flags.peak) * flags.mfu)
     own, memory = recipe.train.batch_size // flags.gpus, amount("memory", flags.memory)
     wrappers = {}
@@ -146,12 +154,33 @@ def figures(plan: StepPlan, recipe: Recipe, flags: Flags, windows: int, micro_ba
     }
 
 
+def tokens_of_budget(recipe: Recipe, flops_per_token: int) -> float:
+    """Return the tokens that a recipe's budget buys.
+
+    Raises:
+        ConfigError: the budget is in bytes or seconds, of which a text and a machine decide how many tokens they are.
+    """
+    name, budget = recipe.train.budget
+    if name in ("bytes", "seconds"):
+        raise ConfigError(
+            f"{PROG}: train.{name}={budget:,.10g}: how many tokens these are depends on the text or the machine; state "
+            "the tokens by --tokens, such as --tokens 10B."
+        )
+    per_step = recipe.train.batch_size * recipe.model.context
+    return float({"steps": budget * per_step, "tokens": budget, "flops": budget / flops_per_token}[name])
+
+
 def show(table: dict[str, Any], name: str, flags: Flags, dtype: str) -> None:
     """Print a plan."""
     out, console = sys.stdout, Console(highlight=False)
     gpus = f"{table['gpus']} GPU{'s' * (table['gpus'] > 1)} of {flags.memory}"
     out.write(f"{printable(name)} on {gpus}, weights in float32, arithmetic in {dtype}\n")
     out.write(f"parameters {table['parameters']:,}, FLOPs per token {table['flops_per_token']:.4g}\n")
+    if table["vocab_size_assumed"]:
+        out.write(
+            f"vocabulary assumed to be {table['vocab_size']:,} tokens: {table['vocab_size_assumed']}; state it by "
+            "--vocab-size N\n"
+        )
     micro = f"{table['micro_batches_per_gpu']} of {table['micro_batch']} windows"
     out.write(f"micro-batches of a GPU per step: {micro}\n\n")
     out.flush()

@@ -175,6 +175,14 @@ class Corpus(Slot, ABC, slot="corpus", package="nanotx.data.corpus", group="nano
         """Return the approximate size of the text in bytes, without reading it; 0 if it is unknown."""
         return 0
 
+    def characters(self) -> int | None:
+        """Return the number of distinct characters of the training text if it is known without reading; else None."""
+        return None
+
+    def is_local(self) -> bool:
+        """Return whether reading this corpus needs no network."""
+        return True
+
     def pieces(self) -> Iterator[str]:
         """Yield the text in pieces, each but the last ending at a cut (see `nanotx/data/text_files.py`).
 

@@ -57,13 +57,21 @@ class FineWebEdu(Fetched):
         texts = (piece.text for path in self.files() for piece in documents(path, Reading()))
         yield from at_cuts(part for text in texts for part in (text, END))
 
+    def is_local(self) -> bool:
+        """Return whether all shards are on this machine."""
+        return self.stand_in or all(at_hand(place) is not None for place in self.places())
+
+    def places(self) -> list[Path]:
+        """Return the paths of the shards in the folder of NANOTX_DATA, or in the cache."""
+        return [Path("fineweb_edu", f"shard_{number:05}.parquet") for number in range(self.shards)]
+
     def files(self) -> Iterator[Path]:
         """Yield the paths of the shards; those that are not on this machine are fetched, each when it is wanted.
 
         Raises:
             Unavailable: one cannot be fetched.
         """
-        places = [Path("fineweb_edu", f"shard_{number:05}.parquet") for number in range(self.shards)]
+        places = self.places()
         if missing := sum(at_hand(place) is None for place in places):
             say(f"corpus fineweb_edu: {missing} of {self.shards} shards are to be fetched, about {PACKED} MB each")
         for place in places:

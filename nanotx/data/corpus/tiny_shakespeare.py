@@ -19,6 +19,8 @@ SOURCE = Source(
 )
 PLACE = Path("tinyshakespeare", "input.txt")  # in the folder NANOTX_DATA, and in the user's cache
 SECONDS = 5.0  # time limit of the download
+CHARACTERS, LAST_NEW = 65, 686_615
+"""The number of distinct characters of the text, and the offset at which the last of them appears first."""
 
 
 @Corpus.register("tiny_shakespeare")
@@ -35,6 +37,14 @@ class TinyShakespeare(Corpus):
         """
         data = _from_data_folder() or _from_cache() or _downloaded()
         return data.decode("utf-8")
+
+    def characters(self) -> int | None:
+        """Return the number of distinct characters of the training text, if the last of them to appear is in it."""
+        return CHARACTERS if self.cut(SOURCE.size) > LAST_NEW else None
+
+    def is_local(self) -> bool:
+        """Return whether the text is on this machine."""
+        return bool(_from_data_folder() or _from_cache())
 
 
 def _from_data_folder() -> bytes:

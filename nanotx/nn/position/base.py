@@ -96,7 +96,8 @@ def check_table(position: PositionalEncoding, x: Tensor, positions: Tensor, cont
         raise ConfigError(
             f"{name}: {x.shape[-2]} tokens have {positions.shape[-1]} positions; try torch.arange({x.shape[-2]})."
         )
-    if positions.device.type == "cpu" and len(positions) and int(positions.max()) >= context:
+    readable = type(positions) is Tensor and positions.device.type == "cpu"  # a plan's have a shape and no numbers
+    if readable and len(positions) and int(positions.max()) >= context:
         raise IndexError(
             f"{name}: position {int(positions.max())} is beyond its context={context}, whose last is {context - 1}; "
             "build it with a larger context."

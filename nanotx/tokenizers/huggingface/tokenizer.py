@@ -42,6 +42,10 @@ class Huggingface(ByteLevelBpe):
     path: str = ""  # tokenizer.json to read; the other fields except lossy are then ignored
     lossy: bool = False  # accept a tokenizer.json that loses text, for example one that lowers case
 
+    def known_vocab_size(self, characters: int | None = None) -> int | None:
+        """Return the size that the library is asked for, which few texts are too short for; None for a file."""
+        return None if self.path else self.vocab_size
+
     def train(self, texts: Iterable[str]) -> "HuggingfaceCodec":
         """Return the file's tokenizer, for which the texts are not read; or what the library learns from them.
 
