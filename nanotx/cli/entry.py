@@ -5,13 +5,14 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from nanotx.config.help import wrap
 from nanotx.config.plugin_errors import plugin_error
 from nanotx.errors import ConfigError, MemoryFull, NanotxError, RunError, RunWarning, is_memory_full, printable
 from nanotx.hardware.installed import install_problem
-from nanotx.training.signals import EndAtOnce, Stopped, process_ends
+from nanotx.training.signals import EndAtOnce, Stopped, ends_at_once, process_ends
 
 MAX_TERMINAL_SIZE = 100_000
 """Largest number of columns or lines accepted as the size of a terminal."""
@@ -29,6 +30,11 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
         code = exit_code(main)
     finally:
         process_ends.reset(token)
+    if ends_at_once.get():
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
     raise SystemExit(code)
 
 

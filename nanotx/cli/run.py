@@ -26,7 +26,7 @@ from nanotx.config.presets import presets
 from nanotx.config.registry import load_file
 from nanotx.config.schema import from_table
 from nanotx.config.toml import read_toml, write_toml
-from nanotx.distributed import Group, Ranks, check_parallel, check_shares
+from nanotx.distributed import Alone, Group, Ranks, check_parallel, check_shares
 from nanotx.distributed.join import joined, world_size
 from nanotx.distributed.launch import launch, own_command
 from nanotx.errors import ConfigError, MemoryFull, RunError, is_memory_full, shell_quoted
@@ -55,7 +55,7 @@ from nanotx.training.callbacks.base import Callback
 from nanotx.training.callbacks.logger import Logger
 from nanotx.training.dataset import with_tokenizer_unless_named
 from nanotx.training.plugin_checks import laws_of_foreign
-from nanotx.training.signals import Interrupted, Stop, listening
+from nanotx.training.signals import Interrupted, Stop, ends_at_once, listening
 
 
 def main(recipe: Recipe) -> None:
@@ -155,14 +155,19 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
         NanotxError: a user error of any kind.
     """
     options = read_options(argv)
-    with joined(facts(recipe, argv, options), options.rank_timeout) as ranks:
-        ranks.parallel = options.parallel
-        for file in options.load:
-            load_file(file)
-        if isinstance(ranks, Group) and ranks.rank:
-            with listening() as stop:
-                return follow(ranks, stop)
-        return run_leading(recipe, argv, name, callbacks, prog, ranks)
+    ranks: Ranks = Alone()
+    try:
+        with joined(facts(recipe, argv, options), options.rank_timeout) as ranks:
+            ranks.parallel = options.parallel
+            if isinstance(ranks, Group) and ranks.rank:
+                with listening() as stop:
+                    return follow(ranks, stop, options.load)
+            for file in options.load:
+                load_file(file)
+            return run_leading(recipe, argv, name, callbacks, prog, ranks)
+    finally:
+        if ranks.lost:
+            ends_at_once.set(True)
 
 
 def run_leading(

@@ -8,8 +8,19 @@ the processes that a launcher has started, and `launch` starts them on one machi
 
 from nanotx.distributed.group import Group
 from nanotx.distributed.owners import divide
-from nanotx.distributed.ranks import Alone, Parallel, Ranks
+from nanotx.distributed.ranks import Alone, Order, Parallel, Ranks
 from nanotx.distributed.shares import check_parallel, check_shares
 from nanotx.distributed.tree import Sum, tree_sum
 
-__all__ = ["Alone", "Group", "Parallel", "Ranks", "Sum", "check_parallel", "check_shares", "divide", "tree_sum"]
+__all__ = [
+    "Alone",
+    "Group",
+    "Order",
+    "Parallel",
+    "Ranks",
+    "Sum",
+    "check_parallel",
+    "check_shares",
+    "divide",
+    "tree_sum",
+]

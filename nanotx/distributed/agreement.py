@@ -1,11 +1,16 @@
 """What ranks have to agree on: that they were started alike, that no other has failed, and when to stop.
 
 Ranks meet once or more in a step, and then hear of each other's errors and signals: so all stop after the same step,
-and an error of one is reported once. A rank that comes to no more meetings is lost, and named.
+and an error of one is reported once. Where a rank fails between two meetings, in the middle of what all do together, it
+puts its error down in the store that all can read, and leaves; the others then lose the connection, and find the error
+there. A rank that leaves without a word is lost, and named.
 """
 
 import json
+import os
 import platform
+import re
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,6 +28,16 @@ from nanotx.errors import ConfigError, NanotxError, RankLost, RunError, is_memor
 
 Facts = Mapping[str, str]
 """What a process was started with, by name: versions, digests, flags."""
+
+
+INTERVAL = 0.3
+"""Seconds between two looks for an error that another rank has put down."""
+
+LEAVING = 10.0
+"""Seconds that a rank has to end after it has heard of such an error, and that rank 0 waits for others to hear."""
+
+CONNECTION = re.compile(r"gloo|NCCL|connection (was )?(closed|reset)|broken pipe", re.IGNORECASE)
+"""What the message of a failed connection contains; the error is a plain RuntimeError with gloo."""
 
 
 class Requests(Protocol):
@@ -50,10 +65,11 @@ class Agreement:
         """
         self.rank, self.size, self.store, self.timeout = rank, size, store, timeout
         self.requests: Requests | None = None  # of this process
-        self.failure: BaseException | None = None  # of this rank, which the others have not heard of yet
+        self.failure: Exception | None = None  # of this rank, which the others have not heard of yet
         self.agreed = False  # whether all ranks know that the last step has failed
         self.number = 0  # of meetings of all ranks up to now
-        self.lost = False  # whether a rank no longer answers
+        self.lost = False  # whether this rank can no longer talk to all others
+        self.heard: NanotxError | None = None  # what another rank has put down
         store.set(f"at/{rank}", "0")
 
     # At the start.
@@ -109,7 +125,7 @@ class Agreement:
         signal, save = (requests.signal, requests.save_requested) if requests else (0, False)
         status = torch.tensor([error is not None, signal, save, *kinds], dtype=torch.int64)
         gathered = [torch.empty_like(status) for _ in range(self.size)]
-        with self.guarded():
+        with self.together():
             dist.all_gather(gathered, status)
         table = torch.stack(gathered)
         if requests:
@@ -121,10 +137,8 @@ class Agreement:
         return table[:, 3:]
 
     def error_of(self, rank: int) -> NanotxError:
-        """Return the error that another rank has put down."""
-        table = json.loads(self.store.get(f"error/{rank}"))
-        kind = getattr(errors, table["kind"], RunError)
-        return kind(f"rank {rank}: {table['message']}")
+        """Return the error with which another rank has come to a meeting."""
+        return read_error(rank, json.loads(self.store.get(f"error/{rank}")))
 
     def give_up(self) -> None:
         """Let `check` raise on the other ranks, until all meet."""
@@ -132,21 +146,95 @@ class Agreement:
 
     def check(self) -> None:
         """Raise GivenUp where another rank has given up what all are doing; called within longer work."""
-        if self.store.check([f"given up/{self.number}"]):
+        if self.heard or self.store.check([f"given up/{self.number}"]):
             raise GivenUp
+
+    # Between meetings.
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Context of what all ranks do together, of which none can leave one out: an error in it ends all ranks.
+
+        Raises:
+            BaseException: what was raised within; the others hear of it.
+            NanotxError: what another rank has put down; begins with its number.
+            RankLost: the connection failed, and no rank has put an error down; names the ranks that did not come.
+        """
+        try:
+            yield
+        except Exception as error:
+            if (explained := self.explain(error)) is error:
+                raise
+            raise explained from None
+
+    def explain(self, error: Exception) -> Exception:
+        """Return what to raise for an error in what all do together; if it is this rank's, put it down."""
+        if isinstance(error, RankLost):
+            return error
+        if is_connection_error(error):
+            self.lost = True
+            with suppress(RuntimeError):  # the store may have gone too
+                self.look(self.store)
+            return self.heard or self.describe_loss(error)
+        if not (self.agreed or self.lost):
+            self.put_down(error)
+        return error
+
+    def put_down(self, error: Exception) -> None:
+        """Put an error down for the other ranks, unless there is one; this rank talks to them no more."""
+        self.lost = True
+        with suppress(RuntimeError):  # the store has gone, and so has rank 0
+            self.store.compare_set("failed", "", json.dumps([self.rank, described(error)]))
+            self.store.set(f"heard/{self.rank}", "")
+
+    def look(self, store: Store) -> bool:
+        """Look for what a rank has put down, and note that this one has heard it; return whether there is any."""
+        if not store.check(["failed"]):
+            return False
+        rank, table = json.loads(store.get("failed"))
+        if rank != self.rank:
+            self.heard = read_error(rank, table)
+        store.set(f"heard/{self.rank}", "")
+        return True
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Context in which a thread looks for what other ranks put down, also while this one computes or waits.
+
+        A rank besides rank 0 that has heard of an error and does not leave, since it waits for a rank that does not
+        leave either, is ended.
+        """
+        left = threading.Event()
+        store: Store = self.store.clone()  # type: ignore[attr-defined]  # a connection of its own
+
+        def watch() -> None:
+            with suppress(RuntimeError):  # the store has gone: so has rank 0, and the connection to it
+                while not self.look(store):
+                    if left.wait(INTERVAL):
+                        return
+                if self.rank and not left.wait(LEAVING):
+                    os._exit(0)  # as a rank that has left: another one reports the error
+
+        watcher = threading.Thread(target=watch, name="errors of other ranks", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            if self.rank == 0 and self.lost:
+                self.wait_until_heard()
+            left.set()
+            watcher.join()
+
+    def wait_until_heard(self) -> None:
+        """Let the other ranks hear what was put down, for the store may end with rank 0."""
+        end, others = time.monotonic() + LEAVING, [f"heard/{rank}" for rank in range(1, self.size)]
+        with suppress(RuntimeError):
+            while self.store.check(["failed"]) and not self.store.check(others) and time.monotonic() < end:
+                time.sleep(INTERVAL / 10)
 
     # Lost ranks.
 
-    @contextmanager
-    def guarded(self) -> Iterator[None]:
-        """Context that turns a failed connection into RankLost, which names the ranks that did not come."""
-        try:
-            yield
-        except RuntimeError as error:
-            self.lost = True
-            raise self.describe_loss(error) from None
-
-    def describe_loss(self, error: RuntimeError) -> RankLost:
+    def describe_loss(self, error: Exception) -> RankLost:
         """Return the error that names the ranks which came to fewer meetings than this one."""
         time.sleep(0.2)  # those that are only a little later come meanwhile
         behind: list[int] = []
@@ -182,3 +270,16 @@ def described(error: BaseException) -> dict[str, str]:
     if isinstance(error, NanotxError):
         return {"kind": type(error).__name__, "message": str(error)}
     return {"kind": "RunError", "message": f"{type(error).__name__}: {error!s:.2000}"}
+
+
+def read_error(rank: int, table: dict[str, str]) -> NanotxError:
+    """Return the error of another rank from what `described` made of it."""
+    kind: type[NanotxError] = getattr(errors, table["kind"], RunError)
+    return kind(f"rank {rank}: {table['message']}")
+
+
+def is_connection_error(error: Exception) -> bool:
+    """Return whether an error says that the connection to another rank failed."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and bool(CONNECTION.search(str(error)))
+    )

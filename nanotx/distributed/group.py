@@ -23,7 +23,7 @@ from nanotx.distributed.buckets import Addition, BackendSum, Buckets, PairwiseSu
 from nanotx.distributed.owners import Owners, receive_state, send_state
 from nanotx.distributed.ranks import Order, Ranks, State
 from nanotx.distributed.tree import Sum, add_rows, before_last, tree_sum
-from nanotx.errors import RankLost, RunError
+from nanotx.errors import RankLost
 
 if TYPE_CHECKING:
     from nanotx.distributed.slices import Slices
@@ -66,7 +66,8 @@ class Group(Ranks):
 
     def order(self, order: Order) -> None:
         if self.rank == 0 and not self.lost:
-            with self.agreement.guarded():
+            self.agreement.agreed = False
+            with self.agreement.together():
                 dist.broadcast(torch.tensor([ORDERS.index(order)]), src=0, group=self.orders)
 
     def next_order(self) -> Order:
@@ -76,18 +77,18 @@ class Group(Ranks):
             RankLost: rank 0 has gone.
         """
         number = torch.zeros(1, dtype=torch.int64)
-        with self.agreement.guarded():
+        with self.agreement.together():
             dist.broadcast(number, src=0, group=self.orders)
         self.agreement.agreed = False
         return ORDERS[int(number)]
 
     def send(self, data: bytes, tensors: Sequence[Tensor]) -> None:
         """Send bytes, and then tensors, from rank 0 to all others."""
-        with self.agreement.guarded():
+        with self.agreement.together():
             dist.broadcast(torch.tensor([len(data)]), src=0, group=self.orders)
             dist.broadcast(torch.frombuffer(bytearray(data), dtype=torch.uint8), src=0, group=self.orders)
         self.agreement.meet(None)
-        with self.agreement.guarded():
+        with self.agreement.together():
             for tensor in tensors:
                 dist.broadcast(tensor.detach().cpu().contiguous(), src=0, group=self.orders)
 
@@ -98,7 +99,7 @@ class Group(Ranks):
             prepare: returns tensors that are filled with those that come; what it raises, all ranks hear of.
         """
         size = torch.zeros(1, dtype=torch.int64)
-        with self.agreement.guarded():
+        with self.agreement.together():
             dist.broadcast(size, src=0, group=self.orders)
             data = torch.empty(int(size), dtype=torch.uint8)
             dist.broadcast(data, src=0, group=self.orders)
@@ -106,17 +107,44 @@ class Group(Ranks):
         try:
             tensors = prepare(bytes(data.numpy()))
         except Exception as error:
-            self.agreement.failure = error
+            self.agreement.failure = self.agreement.failure or error
         try:
             self.agreement.meet(None)
         except RankLost:
             raise
         except Exception:  # all ranks know of it, and rank 0 reports it
             return False
-        with self.agreement.guarded():
+        with self.agreement.together():
             for tensor in tensors:
                 dist.broadcast(tensor, src=0, group=self.orders)
         return True
+
+    # A step.
+
+    @contextmanager
+    def step(self, parameters: Sequence[Tensor]) -> Iterator[None]:
+        self.order("step")
+        met = self.agreement.number
+        with self.agreement.together():
+            try:
+                yield
+            except Exception as error:
+                if self.agreement.number == met and self.parallel != "fsdp" and not self.lost:
+                    self.fail(error, parameters)
+                raise
+
+    def fail(self, error: Exception, parameters: Sequence[Tensor]) -> None:
+        """Take part in the sum of a step to which this rank can add nothing; all ranks hear of its error.
+
+        Raises:
+            Exception: the error.
+            RankLost: another rank no longer answers.
+        """
+
+        def nothing(early: Buckets) -> Sum:
+            raise error
+
+        self.exchange(nothing, parameters)
 
     # Longer work that all share.
 
@@ -125,18 +153,19 @@ class Group(Ranks):
 
     def gather(self, compute: Callable[[], list[Any]]) -> list[list[Any]]:
         items, failed = list[Any](), None
-        if self.agreement.failure is None:
-            try:
-                items = compute()
-            except GivenUp:
-                pass  # of the rank that has, the reason is heard when they meet
-            except BaseException as error:
-                self.agreement.give_up()
-                failed = error
+        try:
+            if self.agreement.failure is not None:
+                raise self.agreement.failure
+            items = compute()
+        except GivenUp:
+            pass  # of the rank that has, the reason is heard when they meet
+        except BaseException as error:
+            self.agreement.give_up()
+            failed = error
         self.agreement.meet(failed)
         own = torch.frombuffer(bytearray(json.dumps(items).encode()), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        with self.agreement.guarded():
+        with self.agreement.together():
             dist.all_gather(sizes, torch.tensor([len(own)]))
             most = int(torch.cat(sizes).max())
             texts = [torch.zeros(most, dtype=torch.uint8) for _ in sizes]
@@ -163,7 +192,7 @@ class Group(Ranks):
         except Exception as error:
             failed = error
         self.agreement.meet(failed)
-        with self.agreement.guarded():
+        with self.agreement.together():
             self.owners.share_weights()
 
     @contextmanager
@@ -180,7 +209,7 @@ class Group(Ranks):
 
     def collect(self, state: State) -> list[State]:
         self.order("state")
-        with self.agreement.guarded():
+        with self.agreement.together():
             others = [receive_state(partial(self.receive_tensor, rank)) for rank in range(1, self.size)]
         return [state, *others]
 
@@ -195,7 +224,7 @@ class Group(Ranks):
             RankLost: rank 0 has gone.
         """
         if divided := self.owners or self.slices:
-            with self.agreement.guarded():
+            with self.agreement.together():
                 send_state(divided.state(), lambda tensor: dist.send(tensor, 0, group=self.orders))
 
     # A sliced model.
@@ -217,7 +246,7 @@ class Group(Ranks):
         try:
             if self.entered == 1:
                 self.order("gather")
-                with self.agreement.guarded():
+                with self.agreement.together():
                     self.slices.gather()
             yield
         finally:
@@ -229,7 +258,7 @@ class Group(Ranks):
     def follow_slices(self, order: Order) -> None:
         """Let the model be whole, or not any more, as rank 0 has ordered."""
         if self.slices is not None:
-            with self.agreement.guarded():
+            with self.agreement.together():
                 self.slices.gather() if order == "gather" else self.slices.release()
 
     def own(self, tensor: Tensor) -> Tensor:
@@ -239,7 +268,7 @@ class Group(Ranks):
         if self.slices is None:
             return own
         square = own**2
-        with self.agreement.guarded():
+        with self.agreement.together():
             dist.all_reduce(square)
         return square.sqrt()
 
@@ -247,17 +276,10 @@ class Group(Ranks):
         """Return the sum over all micro-batches of a sliced model, whose gradients are summed as they are computed."""
         assert self.slices is not None
         self.slices.clear_gradients()
-        total, failed = Sum([], {}), None
-        if self.agreement.failure is None:
-            try:
-                total = tree_sum(self.share(count), micro_batch, Sum.add)
-            except Exception as error:
-                failed = error
-        try:
-            self.agreement.meet(failed)
-        finally:
-            del failed
-        with self.agreement.guarded():
+        with self.agreement.together():
+            total = tree_sum(self.share(count), micro_batch, Sum.add)
+        self.agreement.meet(None)
+        with self.agreement.together():
             losses = self.begin(torch.stack([loss.float() for loss in total.losses.values()]))
             finish([losses])
         return Sum(total.gradients, dict(zip(total.losses, losses.vector.unbind(), strict=True)))
@@ -267,15 +289,26 @@ class Group(Ranks):
     def sum(self, micro_batch: Callable[[int], Sum], count: int, parameters: Sequence[Tensor]) -> Sum:
         if self.slices is not None:
             return self.sliced_sum(micro_batch, count)
+        return self.exchange(lambda early: self.compute(micro_batch, self.share(count), early), parameters)
+
+    def exchange(self, compute: Callable[[Buckets], Sum], parameters: Sequence[Tensor]) -> Sum:
+        """Return the sum over all ranks of what each computes.
+
+        Args:
+            compute: returns what this rank adds, without the gradients that it has put into buckets.
+            parameters: whose gradients are summed.
+        """
         early = Buckets(parameters, self.dense or [False] * len(parameters), self.begin)  # the first step tells which
         total, failed = Sum([None] * len(parameters), {}), None
-        if self.agreement.failure is None:
-            try:
-                total = self.compute(micro_batch, self.share(count), early)
-            except Exception as error:
-                failed = error
+        try:
+            total = compute(early)
+        except GivenUp:
+            pass  # of the rank that has, the reason is heard when they meet
+        except Exception as error:
+            self.agreement.give_up()
+            failed = error
         self.agreement.arrive()
-        with self.agreement.guarded():
+        with self.agreement.together():
             early.flush()
         kinds = [DENSE if index in early.present else kind_of(part) for index, part in enumerate(total.gradients)]
         try:
@@ -283,33 +316,21 @@ class Group(Ranks):
         except RankLost:
             raise
         except BaseException:
-            with self.agreement.guarded():
+            with self.agreement.together():
                 finish(early.additions)  # the other ranks wait for them
             raise
         finally:
             del failed  # it holds tensors of the step
         return self.reduced(total, early, table, parameters)
 
-    def fail(self, parameters: Sequence[Tensor]) -> None:
-        """Take part in the sum of a step to which this rank can add nothing; all ranks hear of its error.
-
-        Raises:
-            RankLost: another rank no longer answers.
-        """
-
-        def nothing(number: int) -> Sum:
-            raise self.agreement.failure or RunError("it has no state to begin with.")
-
-        try:
-            self.sum(nothing, self.size, parameters)
-        except RankLost:
-            raise
-        except Exception:  # rank 0 reports it
-            return
-
     def compute(self, micro_batch: Callable[[int], Sum], share: range, early: Buckets) -> Sum:
         """Return the sum over this rank's micro-batches, without the gradients that it puts into buckets."""
-        before = [tree_sum(numbers, micro_batch, Sum.add) for numbers in before_last(share)]
+
+        def checked(number: int) -> Sum:
+            self.check()
+            return micro_batch(number)
+
+        before = [tree_sum(numbers, checked, Sum.add) for numbers in before_last(share)]
 
         def finished(index: int, gradient: Tensor) -> Tensor:
             for earlier in reversed(before):
@@ -318,7 +339,7 @@ class Group(Ranks):
             return gradient
 
         with early.filled(finished):
-            total = micro_batch(share[-1])
+            total = checked(share[-1])
         for earlier in reversed(before):
             total = earlier.add(total)
         for index in early.places:  # of which the last micro-batch had none
@@ -343,7 +364,7 @@ class Group(Ranks):
             parameters, [some and index not in early.places for index, some in enumerate(self.dense)], self.begin
         )
         gradients: list[Tensor | None] = [None] * len(parameters)
-        with self.agreement.guarded():
+        with self.agreement.together():
             for index in (index for index, sparse in enumerate(rows) if sparse):
                 present = kinds[:, index].eq(ROWS).tolist()
                 gradients[index] = self.gather_rows(total.gradients[index], parameters[index], present)

@@ -18,7 +18,7 @@ from torch.distributed.rendezvous import rendezvous
 from nanotx.distributed.agreement import Facts, versions
 from nanotx.distributed.group import PATIENCE, Group
 from nanotx.distributed.ranks import Alone, Ranks
-from nanotx.errors import ConfigError, RankLost, RunError
+from nanotx.errors import ConfigError, NanotxError, RunError
 
 
 def world_size() -> int:
@@ -65,18 +65,17 @@ def joined(facts: Facts, timeout: float) -> Iterator[Ranks]:
         yield Alone()
         return
     ranks = connect(variable("RANK"), world_size(), timedelta(seconds=timeout))
-    try:
-        ranks.agreement.compare({**versions(), **facts})
-        yield ranks
-    finally:
+    with ranks.agreement.watched():
         try:
-            ranks.order("end")
-        except RankLost:  # whatever ends this process is reported already
-            ranks.agreement.lost = True
-        if ranks.lost:
-            abandon()
-        else:
-            dist.destroy_process_group()
+            ranks.agreement.compare({**versions(), **facts})
+            yield ranks
+        finally:
+            with suppress(NanotxError):  # whatever ends this process is reported already
+                ranks.order("end")
+            if ranks.lost:
+                abandon()
+            else:
+                dist.destroy_process_group()
 
 
 def connect(rank: int, size: int, timeout: timedelta) -> Group:

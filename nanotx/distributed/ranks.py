@@ -53,6 +53,14 @@ class Ranks(ABC):
         """Tell the other ranks what comes next; only rank 0 does."""
 
     @abstractmethod
+    def step(self, parameters: Sequence[Tensor]) -> AbstractContextManager[None]:
+        """Return the context of a step, which rank 0 orders; an error in it ends that step on all ranks.
+
+        Args:
+            parameters: whose gradients are summed in it.
+        """
+
+    @abstractmethod
     def sum(self, micro_batch: Callable[[int], Sum], count: int, parameters: Sequence[Tensor]) -> Sum:
         """Return the sum over all micro-batches of a step, each of which one rank computes; it is the same on all.
 
@@ -143,6 +151,9 @@ class Alone(Ranks):
 
     def order(self, order: Order) -> None:
         pass
+
+    def step(self, parameters: Sequence[Tensor]) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def sum(self, micro_batch: Callable[[int], Sum], count: int, parameters: Sequence[Tensor]) -> Sum:
         return tree_sum(range(count), micro_batch, Sum.add)

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nanotx.config.registry import load_file
 from nanotx.config.schema import from_table
 from nanotx.config.toml import write_toml
-from nanotx.distributed import Group, Ranks
+from nanotx.distributed import Group, Order, Parallel, Ranks
 from nanotx.errors import ConfigError, RankLost
 from nanotx.evaluation.loss import EvalText
 from nanotx.hardware.device import choose_machine, make_deterministic
@@ -93,19 +94,39 @@ def check_slices(trainer: Trainer, callbacks: Sequence[Callback]) -> None:
         )
 
 
-def follow(ranks: Group, stop: Stop) -> int:
+HEARD: dict[Parallel, tuple[Order, ...]] = {
+    "replicas": ("start", "step", "evaluate"),
+    "owner": ("start", "step", "evaluate"),
+    "fsdp": ("start",),
+}
+"""Orders at which ranks meet, and hear of an error that came before, where weights or state are divided so."""
+
+
+def follow(ranks: Group, stop: Stop, load: Sequence[str] = ()) -> int:
     """Take the steps that rank 0 orders, until it orders the end; return the exit code.
 
     Errors of this rank are put down for rank 0, which reports them.
+
+    Args:
+        ranks: the processes that train together.
+        stop: what signals ask of this one.
+        load: the user's files to import.
 
     Raises:
         RankLost: rank 0 no longer answers, and this is the lowest rank that does.
     """
     ranks.agreement.requests, stop.working = stop, True
+    try:
+        for file in load:
+            load_file(file)
+    except Exception as error:
+        ranks.agreement.failure = error
     follower = Follower(ranks)
     try:
-        while (order := ranks.next_order()) != "end":
-            if order == "start":
+        while not ranks.lost and (order := ranks.next_order()) != "end":
+            if ranks.agreement.failure is not None and order not in HEARD[ranks.parallel]:
+                ranks.agreement.put_down(ranks.agreement.failure)
+            elif order == "start":
                 if ranks.receive(follower.prepare):
                     follower.begin()
             elif order == "evaluate":
@@ -120,7 +141,10 @@ def follow(ranks: Group, stop: Stop) -> int:
         if lost.reporter == ranks.rank and ranks.agreement.number:
             raise
         return lost.exit_code
-    return 0
+    except Exception:
+        if not ranks.lost:
+            raise
+    return 0  # where an error was put down, rank 0 reports it
 
 
 class Follower:
@@ -174,28 +198,40 @@ class Follower:
             self.ranks.agreement.failure = error
 
     def step(self) -> None:
-        """Take a step; an error that the others have not heard of is told when they meet, now or in the next step."""
-        met = self.ranks.agreement.number
-        try:
-            if self.ranks.agreement.failure is None and self.trainer is not None:
-                self.trainer.train_step()
-        except RankLost:
-            raise
-        except Exception as error:
-            if not self.ranks.agreement.agreed:
-                self.ranks.agreement.failure = error
-        if self.ranks.agreement.number == met:  # the others wait for this rank's part of the sum
-            self.ranks.fail([] if self.trainer is None else [*self.trainer.model.parameters()])
-
-    def evaluate(self) -> None:
-        """Take part in an evaluation; an error that the others have not heard of is told when they meet next."""
+        """Take a step; all ranks hear of an error, also of one that came before."""
         assert self.trainer is not None
         try:
+            if self.ranks.agreement.failure is None:
+                self.trainer.train_step()
+            else:
+                self.ranks.fail(self.ranks.agreement.failure, [*self.trainer.model.parameters()])
+        except RankLost:
+            raise
+        except Exception:  # rank 0 reports it
+            return
+
+    def evaluate(self) -> None:
+        """Take part in an evaluation; all ranks hear of an error."""
+        assert self.trainer is not None
+        met = self.ranks.agreement.number
+        try:
             if self.ranks.agreement.failure is not None:
-                self.ranks.gather(list)  # all hear of it
+                raise self.ranks.agreement.failure
             shared_scores(self.trainer, self.eval_texts)
         except RankLost:
             raise
         except Exception as error:
-            if not self.ranks.agreement.agreed:
-                self.ranks.agreement.failure = error
+            if self.ranks.agreement.agreed or self.ranks.lost:
+                return
+            self.ranks.agreement.failure = error
+            if self.ranks.agreement.number < met + len(self.eval_texts):
+                self.decline()
+
+    def decline(self) -> None:
+        """Let the others, who wait for this rank's share of an evaluation, hear of its error."""
+        try:
+            self.ranks.gather(list)
+        except RankLost:
+            raise
+        except Exception:  # rank 0 reports it
+            return

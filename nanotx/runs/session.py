@@ -492,7 +492,7 @@ class Session:
         if not step and not self.options.resume:
             self.leaves_nothing = True
             return f"No step was taken, and {folder} is removed. Correct the file and try again."
-        if self.trainer.consistent and step > self.run.saved:
+        if self.trainer.consistent and self.ranks.has_whole_state and step > self.run.saved:
             try:
                 self.run.save()
             except ConfigError:  # what brought us here: the state of a part cannot be saved

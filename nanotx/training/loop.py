@@ -139,7 +139,7 @@ class TrainingRun:
         Raises:
             Diverged: a number is no longer finite.
             MemoryFull: a step does not fit into memory; those before it are saved.
-            RankLost: a process that trains with this one no longer answers; likewise.
+            RankLost: a process that trains with this one no longer answers; likewise, where no state went with it.
             RunError: the last checkpoint could not be written.
         """
         progress, plan = self.trainer.progress, self.recipe.train
@@ -199,9 +199,11 @@ class TrainingRun:
                 if self.stopping:
                     self._interrupted = True
                     return
-            except (EndAtOnce, KeyboardInterrupt, GeneratorExit, RankLost):
+            except (EndAtOnce, KeyboardInterrupt, GeneratorExit):
                 raise
             except BaseException as error:  # a library written in Rust panics with a class that is no Exception
+                if self.trainer.ranks.lost:
+                    raise
                 self.warn(f"step {self.step}: the {name} failed: {failure(error)} Training continues without it.")
                 return
             else:
@@ -228,6 +230,8 @@ class TrainingRun:
         try:
             self._write_checkpoint()
         except RunError as error:
+            if self.trainer.ranks.lost:
+                raise
             self.refused = error
             self.warn(f"step {self.step}: {error} Training continues; the next checkpoint is tried when it is due.")
         else:

@@ -27,6 +27,10 @@ process_ends: ContextVar[bool] = ContextVar("process_ends", default=False)
 """Whether the process ends with the command that runs in it; a caller from Python wants its own handlers back."""
 
 
+ends_at_once: ContextVar[bool] = ContextVar("ends_at_once", default=False)
+"""Whether the process must not wait, at its end, for what it still exchanges with another one that may be gone."""
+
+
 class Interrupted(BaseException):
     """A longer task is to be abandoned, because an end or a checkpoint was asked for.
 

@@ -134,8 +134,12 @@ class Trainer:
             Diverged: a number is no longer finite; the weights are still those before the step.
             ConfigError: the schedule's factor is not finite; likewise.
         """
+        with self.ranks.step([*self.model.parameters()]):
+            return self.take_step(keep_gradients)
+
+    def take_step(self, keep_gradients: bool) -> Row:
+        """Take a step as `train_step` does, which all ranks take together."""
         began, step, notes = time.perf_counter(), self.progress.step, list[str]()
-        self.ranks.order("step")
         self.factor()  # raises here, before anything has changed
         with self.buffers.undone_on_error() as undo:
             numbers = self.compute_gradients()

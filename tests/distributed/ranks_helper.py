@@ -25,10 +25,11 @@ def together(folder: Path, size: int, action: Action, timeout: float = 60.0) -> 
         wait = timedelta(seconds=timeout)
         dist.init_process_group("gloo", store=dist.PrefixStore("g", store), rank=rank, world_size=size, timeout=wait)
         group = Group(rank, size, dist.PrefixStore("n", store), wait)
-        try:
-            result = action(group)
-        except Exception as error:
-            result = f"{type(error).__name__}: {error}"
+        with group.agreement.watched():
+            try:
+                result = action(group)
+            except Exception as error:
+                result = f"{type(error).__name__}: {error}"
         (folder / f"rank-{rank}.json").write_text(json.dumps(result), encoding="utf-8")
 
     folder.mkdir(parents=True)

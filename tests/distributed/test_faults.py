@@ -21,9 +21,9 @@ from nanotx.runs.followers import Follower
 from nanotx.training.trainer import Trainer
 
 
-def steps_until_error(ranks, at_step=lambda rank, step: None, recipe=DENSE):
+def steps_until_error(ranks, at_step=lambda rank, step: None, recipe=DENSE, made=None):
     """Take steps until one fails; return the step, and the message that this rank has then."""
-    made = trainer(recipe)
+    made = made or trainer(recipe)
     made.join(ranks)
     compute, step = made.forward_loss, 0
 

@@ -242,10 +242,10 @@ STEP: dict[str, tuple[str, str, str, str]] = {
         "min(self.decay, step / (step + 9))",
         "self.decay",
     ),
-    "the average is one step late": ("plain", f"{TRAINER}.train_step", "update(step + 1)", "update(step)"),
+    "the average is one step late": ("plain", f"{TRAINER}.take_step", "update(step + 1)", "update(step)"),
     "the average is taken before the step": (
         "plain",
-        f"{TRAINER}.train_step",
+        f"{TRAINER}.take_step",
         "began, step, notes = time.perf_counter(), self.progress.step, list[str]()",
         "began, step, notes = time.perf_counter(), self.progress.step, list[str](); self.ema.update(step + 1)",
     ),
@@ -394,13 +394,13 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     ),
     "a row's tokens a second are windows": (
         "clocks",
-        f"{TRAINER}.train_step",
+        f"{TRAINER}.take_step",
         "self.recipe.train.batch_size * self.model.context",
         "self.recipe.train.batch_size",
     ),
     "seconds of training are those of the last step": (
         "clocks",
-        f"{TRAINER}.train_step",
+        f"{TRAINER}.take_step",
         "train_seconds += seconds",
         "train_seconds = seconds",
     ),

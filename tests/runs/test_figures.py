@@ -302,7 +302,7 @@ def test_bug_in_a_figure_is_seen_in_what_a_run_leaves(bug, tmp_path, quick_peak)
 # A run that is stopped, and continues.
 
 
-STOP = ("nanotx.training.trainer:Trainer.train_step", "numbers = self.compute_gradients()")
+STOP = ("nanotx.training.trainer:Trainer.take_step", "numbers = self.compute_gradients()")
 ASKED = "numbers = self.compute_gradients()\n        if step == 9:\n            __import__('signal').raise_signal(15)"
 """In the tenth step somebody asks for an end."""
 
