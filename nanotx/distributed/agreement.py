@@ -173,8 +173,9 @@ class Agreement:
             return error
         if is_connection_error(error):
             self.lost = True
-            with suppress(RuntimeError):  # the store may have gone too
-                self.look(self.store)
+            if not self.heard:
+                with suppress(RuntimeError):  # the store may have gone too
+                    self.look(self.store)
             return self.heard or self.describe_loss(error)
         if not (self.agreed or self.lost):
             self.put_down(error)
