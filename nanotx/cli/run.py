@@ -157,7 +157,7 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
     options = read_options(argv)
     ranks: Ranks = Alone()
     try:
-        with joined(facts(recipe, argv, options), options.rank_timeout) as ranks:
+        with joined(facts(recipe, argv, options), options.rank_timeout, run_found(options)) as ranks:
             ranks.parallel = options.parallel
             if isinstance(ranks, Group) and ranks.rank:
                 with listening() as stop:
@@ -312,6 +312,11 @@ def facts(recipe: Recipe, argv: Sequence[str], options: Options) -> dict[str, st
     flags = {f"--{name}": " ".join(map(shlex.join, values)) for name, values in collect_flags(argv).items()}
     digest = hashlib.sha256(write_toml(recipe).encode("utf-8")).hexdigest()
     return files | flags | {"recipe": digest[:12], "code of nanotx": code_digest()[:12]}
+
+
+def run_found(options: Options) -> str:
+    """Return the folder of `--run` if a run is there that this process would continue; empty otherwise."""
+    return options.run if options.run and RunFolder(Path(options.run)).is_run else ""
 
 
 def digest_of(file: Path) -> str:

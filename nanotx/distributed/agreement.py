@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.distributed import Store  # type: ignore[attr-defined]
 
 from nanotx import __version__, errors
+from nanotx.distributed.network import ANSWERS, probed_connections
 from nanotx.errors import ConfigError, NanotxError, RankLost, RunError, is_memory_full
 
 Facts = Mapping[str, str]
@@ -74,14 +75,20 @@ class Agreement:
 
     # At the start.
 
-    def compare(self, facts: Facts) -> None:
+    def compare(self, facts: Facts, run: str = "") -> None:
         """Raise ConfigError, on rank 0, unless all ranks were started with the same facts.
 
+        Args:
+            facts: what this process was started with.
+            run: the folder of the run that it finds; empty where there is none.
+
         Raises:
-            ConfigError: they differ; says of which rank, and in what.
+            ConfigError: they differ; says of which rank, and in what. Or another rank finds a run that rank 0, which
+                has the folder, would begin anew.
             RankLost: a rank did not come.
         """
         self.store.set(f"facts/{self.rank}", json.dumps(dict(facts)))
+        self.store.set(f"run/{self.rank}", run)
         self.meet(None)
         if self.rank:
             return
@@ -96,6 +103,12 @@ class Agreement:
                 raise ConfigError(
                     f"rank {other} was not started as rank 0 was. {'; '.join(lines)}. "
                     "Start all ranks with the same command, code and versions."
+                )
+            if not run and (theirs_run := self.store.get(f"run/{other}").decode()):
+                raise ConfigError(
+                    f"--run {theirs_run}: rank {other} finds a run there, and rank 0, which has the run's folder, does "
+                    "not. Start the ranks so that rank 0 is on the machine of the run, such as by torchrun --node-rank "
+                    "0 there, or put the folder where rank 0 finds it."
                 )
 
     # Meetings.
@@ -114,7 +127,8 @@ class Agreement:
     def arrive(self) -> None:
         """Note that this rank has come to a meeting; a rank that has not is named where one is lost."""
         self.number += 1
-        self.store.set(f"at/{self.rank}", str(self.number))
+        with self.together():
+            self.store.set(f"at/{self.rank}", str(self.number))
 
     def hear(self, error: BaseException | None, kinds: Sequence[int] = ()) -> Tensor:
         """Hear of all ranks as `meet` does, after this one has arrived."""
@@ -146,7 +160,9 @@ class Agreement:
 
     def check(self) -> None:
         """Raise GivenUp where another rank has given up what all are doing; called within longer work."""
-        if self.heard or self.store.check([f"given up/{self.number}"]):
+        with self.together():
+            given_up = self.heard or self.store.check([f"given up/{self.number}"])
+        if given_up:
             raise GivenUp
 
     # Between meetings.
@@ -206,7 +222,8 @@ class Agreement:
         leave either, is ended.
         """
         left = threading.Event()
-        store: Store = self.store.clone()  # type: ignore[attr-defined]  # a connection of its own
+        with probed_connections(ANSWERS * self.timeout.total_seconds()):
+            store: Store = self.store.clone()  # type: ignore[attr-defined]  # a connection of its own
 
         def watch() -> None:
             with suppress(RuntimeError):  # the store has gone: so has rank 0, and the connection to it
@@ -238,14 +255,20 @@ class Agreement:
     def describe_loss(self, error: Exception) -> RankLost:
         """Return the error that names the ranks which came to fewer meetings than this one."""
         time.sleep(0.2)  # those that are only a little later come meanwhile
-        behind: list[int] = []
-        with suppress(RuntimeError):  # the store may have gone too
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        behind, where = others if self.size == 2 else list[int](), ""
+        try:
             numbers = [int(self.store.get(f"at/{rank}")) for rank in range(self.size)]
-            behind = [rank for rank, number in enumerate(numbers) if number < self.number]
-        hangs = "timed out" in str(error).lower()
-        names = f"rank{'s' * (len(behind) > 1)} {', '.join(map(str, behind))}" if behind else "another rank"
+            behind = [rank for rank, number in enumerate(numbers) if number < self.number] or behind
+        except RuntimeError:  # rank 0's machine holds the store
+            if self.rank:
+                behind, where = [0], ", or the network to its machine,"
+        text = str(error).lower()
+        hangs = any(sign in text for sign in ("timed out", "no route", "unreachable"))
+        names = f"rank{'s' * (len(behind) > 1)} {', '.join(map(str, behind))}{where}" if behind else "another rank"
         how = f"did not answer within {self.timeout.total_seconds():g} s" if hangs else "closed the connection"
-        reporter = min({*range(self.size)} - {*behind}, default=self.rank)
+        cut_off = bool(where) and hangs  # from rank 0, and perhaps from all others
+        reporter = self.rank if cut_off else min({*range(self.size)} - {*behind}, default=self.rank)
         return RankLost(
             f"{names} {how}, while rank {self.rank} waited; what was saved before is there. See what it printed last, "
             "and continue with --resume.",

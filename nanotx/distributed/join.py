@@ -17,8 +17,12 @@ from torch.distributed.rendezvous import rendezvous
 
 from nanotx.distributed.agreement import Facts, versions
 from nanotx.distributed.group import PATIENCE, Group
+from nanotx.distributed.network import ANSWERS, interface_to, probed_connections
 from nanotx.distributed.ranks import Alone, Ranks
 from nanotx.errors import ConfigError, NanotxError, RunError
+
+INTERFACE = "GLOO_SOCKET_IFNAME"
+"""The environment variable by which gloo is told its network interface."""
 
 
 def world_size() -> int:
@@ -45,8 +49,13 @@ def variable(name: str, default: str | None = None) -> int:
     return int(text)
 
 
+def is_leading() -> bool:
+    """Return whether this process has the run's folder: rank 0, or a process without a launcher."""
+    return world_size() == 1 or variable("RANK") == 0
+
+
 @contextmanager
-def joined(facts: Facts, timeout: float) -> Iterator[Ranks]:
+def joined(facts: Facts, timeout: float, run: str = "") -> Iterator[Ranks]:
     """Context in which this process is one of those that train together; `Alone` without a launcher.
 
     At its end rank 0 orders the others to end too.
@@ -54,9 +63,11 @@ def joined(facts: Facts, timeout: float) -> Iterator[Ranks]:
     Args:
         facts: what this process was started with; the same on all ranks.
         timeout: seconds that a rank may take longer than another for its part of a step.
+        run: the folder of the run that this process finds on its machine; empty where there is none.
 
     Raises:
-        ConfigError: the ranks were started with different things; shows them. Raised by rank 0.
+        ConfigError: the ranks were started with different things, or another rank finds a run that rank 0 does not;
+            shows them. Raised by rank 0.
         RunError: not all ranks came.
     """
     if not 0 < timeout <= PATIENCE.total_seconds():
@@ -67,7 +78,7 @@ def joined(facts: Facts, timeout: float) -> Iterator[Ranks]:
     ranks = connect(variable("RANK"), world_size(), timedelta(seconds=timeout))
     with ranks.agreement.watched():
         try:
-            ranks.agreement.compare({**versions(), **facts})
+            ranks.agreement.compare({**versions(), **facts}, run)
             yield ranks
         finally:
             with suppress(NanotxError):  # whatever ends this process is reported already
@@ -85,16 +96,19 @@ def connect(rank: int, size: int, timeout: timedelta) -> Group:
         RunError: they cannot be reached, or did not all come in time.
     """
     where = f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
-    variable("MASTER_PORT")
+    port = variable("MASTER_PORT")
+    choose_interface(os.environ.get("MASTER_ADDR", ""), port)
     if torch.cuda.is_available() and variable("LOCAL_RANK", "0") < torch.cuda.device_count():
         torch.cuda.set_device(variable("LOCAL_RANK", "0"))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        store, _, _ = next(iter(rendezvous("env://", rank, size, timeout=timeout)))
-        # After a failure torchrun starts all processes again with the same store, which holds what those before said.
-        store = PrefixStore(f"start {variable('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-        dist.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=size, timeout=timeout)
-        return Group(rank, size, PrefixStore("nanotx", store), timeout)
+        with probed_connections(ANSWERS * timeout.total_seconds()):
+            store, _, _ = next(iter(rendezvous("env://", rank, size, timeout=timeout)))
+            # After a failure torchrun starts all processes again with the same store, which holds what was said before.
+            store = PrefixStore(f"start {variable('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+            group = PrefixStore("group", store)
+            dist.init_process_group(backend, store=group, rank=rank, world_size=size, timeout=timeout)
+            return Group(rank, size, PrefixStore("nanotx", store), timeout)
     except (RuntimeError, OSError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         hint = (
@@ -103,6 +117,17 @@ def connect(rank: int, size: int, timeout: timedelta) -> Group:
             else "start all of them, with the same --nnodes, --nproc-per-node and address"
         )
         raise RunError(f"rank {rank} of {size} cannot join the others at {where}: {reason:.300}; {hint}.") from None
+
+
+def choose_interface(address: str, port: int) -> None:
+    """Let gloo listen where the other ranks can reach it, unless the environment says where.
+
+    Args:
+        address: of rank 0's machine, as the launcher gives it.
+        port: any.
+    """
+    if INTERFACE not in os.environ and (name := interface_to(address, port)):
+        os.environ[INTERFACE] = name
 
 
 def abandon() -> None:

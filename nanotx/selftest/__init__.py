@@ -1,8 +1,9 @@
 """The promises of a run, tested on the machine at hand: `nanotx selftest`.
 
 A module per kind of case: `saves` (the disk fails at each operation), `kills`, `ranks` (one of two processes is killed
-or delayed), `faults` (signals, terminals, clocks) and `damage` (files changed afterwards). A case does harm to a tiny
-run in an empty folder, resumes it, and compares every bit with the run that nothing disturbed.
+or delayed), `network` (that between two hosts goes down), `faults` (signals, terminals, clocks) and `damage` (files
+changed afterwards). A case does harm to a tiny run in an empty folder, resumes it, and compares every bit with the run
+that nothing disturbed.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,7 @@ class Finding:
 
     happened: str
     lost: int | None = None  # steps of work that had to be repeated; None where none could be lost
+    skipped: bool = False  # this system does not allow the case; `happened` says why
 
 
 @dataclass(frozen=True, kw_only=True)

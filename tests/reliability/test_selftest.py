@@ -1,12 +1,14 @@
 """nanotx selftest: some of its cases, and that it catches a broken promise."""
 
+import json
 import random
+import subprocess
 
 import pytest
 
 from nanotx.cli.commands import selftest
 from nanotx.runs import checkpoint
-from nanotx.selftest import Broken, damage, faults, kills, ranks, saves, tiny_runs
+from nanotx.selftest import Broken, damage, faults, kills, network, ranks, saves, tiny_runs
 
 NAMES = [case.name for case in faults.cases(0)]
 
@@ -25,6 +27,32 @@ def test_run_that_is_killed_at_any_moment_resumes_to_the_same_bits(tmp_path, num
 @pytest.mark.parametrize("case", ranks.cases(0, 20), ids=lambda case: case.name)
 def test_rank_that_is_killed_or_delayed_at_any_moment_changes_no_bit(tmp_path, case):
     run_case(case, tmp_path / "case")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", network.cases(), ids=lambda case: case.name)
+def test_network_that_goes_down_is_named_on_both_hosts_and_changes_no_bit(tmp_path, case):
+    finding = run_case(case, tmp_path / "case")
+    if finding.skipped:
+        pytest.skip(finding.happened)
+
+
+def test_case_that_the_system_does_not_allow_is_skipped_with_the_reason(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(network.shutil, "which", lambda name: None)
+    assert selftest.run(["--only", "network", "--case", "step", "--json", str(tmp_path / "x.json")]) == 0
+    out = capsys.readouterr().out
+    assert out.count("skipped") == 2 and "there is no program `ip` (Debian's package iproute2)" in out
+    rows = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["rows"]
+    assert all(row["skipped"] and row["kept"] for row in rows)
+    monkeypatch.setattr(network.shutil, "which", lambda name: name)
+    monkeypatch.setattr(network.subprocess, "run", refusing)
+    (finding, _) = (case.run(tmp_path) for case in network.cases()[1:])
+    assert finding.skipped and "not permitted here: ip netns add" in finding.happened
+    assert finding.happened.endswith("Operation not permitted")
+
+
+def refusing(words, **_):
+    return subprocess.CompletedProcess(words, 1, "", "Operation not permitted\n")
 
 
 def test_disk_that_fails_anywhere_loses_nothing_that_was_saved(tmp_path):

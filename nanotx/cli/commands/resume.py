@@ -9,6 +9,7 @@ from nanotx.config.command_line import collect_flags, positional_args
 from nanotx.config.flags import flags_of
 from nanotx.config.help import page_width, write_page
 from nanotx.config.help_page import HELP, Flag, Page
+from nanotx.distributed.join import is_leading
 from nanotx.errors import ConfigError, RunError, shell_quoted
 from nanotx.files import is_blank
 from nanotx.recipe import Recipe, Train
@@ -53,9 +54,9 @@ def run(argv: list[str]) -> int:
         if name in collect_flags(argv):
             raise ConfigError(f"{PROG}: --{name}: no such flag: the run is the first argument. See {PROG} --help.")
     folder = RunFolder(Path(folders[0]))
-    if not folder.is_run:
+    if is_leading() and not folder.is_run:
         raise not_a_run(folders[0])
-    if is_blank(folder.recipe) and recipe_left(folder) is None:
+    if is_leading() and is_blank(folder.recipe) and recipe_left(folder) is None:
         raise RunError(
             f"{folder.recipe}: missing or empty, and no checkpoint in {folder.checkpoints} verifies and holds a copy; "
             "bring one of them back."

@@ -1,4 +1,4 @@
-"""Kill runs, make their disks fail, damage their files."""
+"""Kill runs, make their disks and networks fail, damage their files."""
 
 import dataclasses
 import shutil
@@ -17,7 +17,7 @@ from nanotx.config.flags import option, parse
 from nanotx.config.schema import check_min
 from nanotx.errors import ConfigError, did_you_mean
 from nanotx.hardware.device import choose_machine
-from nanotx.selftest import Broken, Case, damage, faults, kills, ranks, saves
+from nanotx.selftest import Broken, Case, damage, faults, kills, network, ranks, saves
 
 USAGE = ""
 GROUP = "Check nanotx"
@@ -28,19 +28,20 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Kill runs, make their disks fail, and damage their files; nothing that was saved may be lost.
+    """Kill runs, make their disks and networks fail, and damage their files; nothing that was saved may be lost.
 
     Prints a line per case: its verdict, the steps that had to be repeated, the case, and its outcome. Every case works
-    in a temporary folder of its own. Exits with 1 where a promise is broken.
+    in a temporary folder of its own; one that this system does not allow is skipped, with the reason. Exits with 1
+    where a promise is broken.
 
         nanotx selftest --quick
         nanotx selftest --only kill --kills 10 --device cuda
     """
 
-    quick: bool = False  # run a few cases of every kind, which takes about a minute
+    quick: bool = False  # run a few cases of every kind, which takes about two minutes
     only: str = option(
         "KIND,..."
-    )  # kinds of cases to run: save, kill, ranks, fault, damage, separated by commas; without it, all
+    )  # kinds of cases to run: save, kill, ranks, network, fault, damage, separated by commas; without it, all
     case: str = ""  # run only cases whose name contains this
     device: Literal["cpu", "cuda", "mps"] = "cpu"  # device of the runs that are killed
     seed: int = 0  # seed of kills, faults and damage
@@ -59,6 +60,7 @@ KINDS: dict[str, Callable[[Flags], list[Case]]] = {
     "save": lambda flags: saves.cases(flags.seed, flags.saves or None),
     "kill": lambda flags: kills.cases(flags.seed, flags.kills, flags.device),
     "ranks": lambda flags: ranks.cases(flags.seed, flags.rank_kills),
+    "network": lambda flags: network.cases(),
     "fault": lambda flags: faults.cases(flags.seed),
     "damage": lambda flags: damage.cases(flags.seed),
 }
@@ -96,7 +98,7 @@ def run_cases(cases: list[Case], keep: str) -> Iterator[Row]:
         for number, case in enumerate(cases):
             folder, began = Path(name) / str(number), time.perf_counter()
             folder.mkdir()
-            row: Row = {"case": case.name, "happened": "", "lost": None, "kept": True}
+            row: Row = {"case": case.name, "happened": "", "lost": None, "skipped": False, "kept": True}
             try:
                 row |= dataclasses.asdict(case.run(folder))
             except Exception as error:  # a bug in one case must not end the others
@@ -110,9 +112,9 @@ def run_cases(cases: list[Case], keep: str) -> Iterator[Row]:
 
 def print_case(console: Console, row: Row) -> None:
     """Print a line about a case."""
-    verdict = "kept" if row["kept"] else "BROKEN"
+    verdict = ("skipped" if row["skipped"] else "kept") if row["kept"] else "BROKEN"
     lost = "" if row["lost"] is None else f"{row['lost']} steps lost"
-    line = f"{verdict:6}  {lost:12}  {row['case']}: {row['happened']}"
+    line = f"{verdict:7}  {lost:12}  {row['case']}: {row['happened']}"
     console.print(Text(line, "" if row["kept"] else "bold red"), soft_wrap=True)
 
 
