@@ -426,6 +426,21 @@ def test_original_length_is_that_of_the_part():
     difference(model, layout).check()
 
 
+@pytest.mark.parametrize("name", sorted(BY_NAME.keys() - {"GPT2LMHeadModel"}))
+@given(data=st.data())
+def test_frequencies_are_those_of_the_class_to_the_last_bit(name, data):
+    model = data.draw(models(name)).build(2)
+    theirs = [x for key, x in exported(model, BY_NAME[name]).named_buffers() if key.endswith("rotary_emb.inv_freq")]
+    assert len(theirs) == 1 and torch.equal(model.position.rates, theirs[0])
+
+
+@pytest.mark.parametrize("position", [Rope(), Rope(theta=5e5), RopeNtk(theta=7.0), RopeLlama3(theta=5e5, original=99)])
+def test_long_texts_differ_no_more_than_short_ones(position):
+    config = Model(dim=64, layers=2, context=512, position=position, block=PreNorm(attention=Sdpa(heads=2)))
+    model = trained(config, vocab_size=11, seed=3)
+    assert difference(model, BY_NAME["LlamaForCausalLM"]).check().float32 < TOLERANCE
+
+
 def test_class_that_is_cast_to_float64_rounds_to_float32_within():
     model = trained(QWEN3, vocab_size=11, seed=3)
     ids, theirs, wide = windows(model), exported(model, Qwen3()).double(), widened(model)

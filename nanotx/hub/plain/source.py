@@ -123,14 +123,14 @@ def rotation(shape: ModelShape) -> str:
     width = "WIDTH" if position.rotated is None else "ROTATED"
     slower = f" / {position.factor!r}" if position.scaling == "linear" else ""
     slow_pairs = f"""
-    turns = rates * {position.original} / (2 * torch.pi)  # within the length of the first training
+    turns = {position.original} / (2 * torch.pi / rates)  # within the length of the first training
     kept = ((turns - {SLOW!r}) / {FAST - SLOW!r}).clamp(0, 1)  # the others are slowed
     rates = (1 - kept) * rates / {position.factor!r} + kept * rates"""
     whole, rest = ("x", "") if position.rotated is None else ("x[..., :ROTATED]", ", x[..., ROTATED:]")
     return f'''
 def rotate(x: Tensor) -> Tensor:
     """Rotate each channel of a head with another, by an angle that grows with the position."""
-    rates = THETA ** -(torch.arange(0, {width}, 2, device=x.device) / {width}){slower}{
+    rates = 1.0 / THETA ** (torch.arange(0, {width}, 2, device=x.device) / {width}){slower}{
         slow_pairs if position.scaling == "llama3" else ""
     }
     angles = torch.arange(x.shape[-2], device=x.device)[:, None] * rates

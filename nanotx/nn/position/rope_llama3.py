@@ -36,6 +36,6 @@ class RopeLlama3(Position):
 
     def build(self, dim: int, heads: int, context: int) -> PositionalEncoding:
         rate = rates(self.part, self.theta, dim, heads)
-        turns = rate * (self.original or context / self.factor) / (2 * math.pi)
+        turns = (self.original or context / self.factor) / (2 * math.pi / rate)  # rounded as in the source
         kept = ((turns - SLOW) / (FAST - SLOW)).clamp(0, 1)
         return RotaryPosition((1 - kept) * rate / self.factor + kept * rate)
