@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nanotx.distributed.ranks import Order
 from nanotx.selftest import Broken, Case, Finding
 from nanotx.selftest.child import Child, Disturbance, Ended
 from nanotx.selftest.ranks import KIND, SIZE, as_rank
@@ -214,20 +215,20 @@ def take_down(host: Host, step: int, moment: Path) -> None:
     from nanotx.distributed.group import Group
     from nanotx.training.trainer import Trainer
 
-    order, take = Group.order, Trainer.train_step
+    tell, take = Group.order, Trainer.train_step
     steps = 0
 
     def down() -> None:
         host.ip("link", "set", host.device, "down")
         moment.write_text(f"{time.monotonic()}", encoding="ascii")
 
-    def ordered(ranks: Group, what: Any) -> None:
+    def ordered(ranks: Group, order: Order) -> None:
         nonlocal steps
-        if ranks.rank == 0 and what == "step":
+        if order == "step":
             steps += 1
             if steps == step:
                 down()
-        order(ranks, what)
+        tell(ranks, order)
 
     def late(trainer: Trainer, keep_gradients: bool = False) -> dict[str, Any]:
         if trainer.progress.step == step:
@@ -235,6 +236,6 @@ def take_down(host: Host, step: int, moment: Path) -> None:
         return take(trainer, keep_gradients)
 
     if os.environ["RANK"] == "0":
-        Group.order = ordered  # type: ignore[method-assign]
+        Group.order = ordered  # type: ignore[assignment, method-assign]
     else:
         Trainer.train_step = late  # type: ignore[assignment, method-assign]

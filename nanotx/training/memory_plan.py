@@ -193,7 +193,7 @@ def peak_of(trainer: Trainer, windows: int, vocab_size: int) -> Memory:
             module.on_step(0, trainer.recipe.train.steps)
         trainer.backward(x, x)
         clip(trainer.model.parameters(), trainer.recipe.train.grad_clip or float("inf"))
-        with CountsAsOne():
+        with CountsAsOne():  # type: ignore[no-untyped-call]
             trainer.optimizer.step()
         trainer.release_gradients()
 
