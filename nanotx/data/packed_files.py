@@ -1,8 +1,8 @@
 """Documents of token files of any size, packed into rows that are read from the disk when they are wanted.
 
 What is kept in memory is where each document begins, 8 bytes each, and the plan of the rows, whose size does not depend
-on their number (`packing_plan.py`). The ends of documents are read from the files in blocks, twice: to count the
-documents of each length, and to put the beginning of each into its place.
+on their number (`packing_plan.py`). The ends of documents are read from the files in blocks, twice if they are many:
+to count the documents of each length, and to put the beginning of each into its place.
 
 A document that is longer than a row is cut into pieces that overlap by one id, as in `pack`. Each document is read as
 if it were alone.
@@ -22,7 +22,11 @@ from nanotx.data.stored_ids import DiskIds
 BLOCK = 1 << 26
 """Ids whose ends of documents are read together."""
 
+KEPT = 1 << 22
+"""Pieces of documents up to which their ends are read once; while they are packed they take 10 bytes more each."""
+
 Lengths = NDArray[np.int64]
+Short = NDArray[np.uint16]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,24 +95,30 @@ def pack_file(ids: DiskIds, context: int) -> PackedFile:
     """Pack the documents of a text on the disk into rows of `context + 1` ids."""
     width = context + 1
     counts, whole, cut = np.zeros(width + 1, np.int64), 0, 0
+    kept: list[tuple[Lengths, Lengths | Short]] | None = []
     for starts, ends in documents_of(ids):
-        _, lengths = pieces(starts, ends, width)
+        first, lengths = short_pieces(starts, ends, width)
         counts += np.bincount(lengths, minlength=width + 1)
         longer = int((ends - starts > width).sum())
         whole, cut = whole + len(ends) - longer, cut + longer
+        if kept is not None:
+            kept = [*kept, (first, lengths)] if int(counts.sum()) <= KEPT else None
     places = np.cumsum(counts[::-1])[::-1] - counts  # where the documents of each length begin among all
     begins = np.empty(int(counts.sum()), np.int64)
-    for starts, ends in documents_of(ids):
-        first, lengths = pieces(starts, ends, width)
-        order = np.argsort(
-            lengths.astype(np.uint16) if width < 1 << 16 else lengths, kind="stable"
-        )  # 16 bits: by radix
+    again = (short_pieces(starts, ends, width) for starts, ends in documents_of(ids)) if kept is None else kept
+    for first, lengths in again:
+        order = np.argsort(lengths, kind="stable")  # of 16 bits by radix
         of_length = np.bincount(lengths, minlength=width + 1)
         before = np.cumsum(of_length) - of_length
-        ranks = np.arange(len(order)) - before[lengths[order]]
-        begins[places[lengths[order]] + ranks] = first[order]
+        begins[np.repeat(places - before, of_length) + np.arange(len(order))] = first[order]
         places += of_length
     return PackedFile(ids=ids, plan=best_fit(counts), starts=begins, documents_whole=whole, documents_cut=cut)
+
+
+def short_pieces(starts: Lengths, ends: Lengths, width: int) -> tuple[Lengths, Lengths | Short]:
+    """Return what `pieces` does, the lengths in 16 bits where they fit."""
+    first, lengths = pieces(starts, ends, width)
+    return first, lengths.astype(np.uint16) if width < 1 << 16 else lengths
 
 
 def documents_of(ids: DiskIds) -> Iterator[tuple[Lengths, Lengths]]:

@@ -103,6 +103,18 @@ def test_documents_are_the_same_in_blocks_of_any_size(lengths, blocks):
         assert [ids.row[start:end].tolist() for start, end in found] == ids.texts
 
 
+@quick
+@given(lengths=lengths_drawn, blocks=st.integers(1, 30), kept=st.integers(0, 20))
+def test_rows_are_the_same_whether_ends_are_read_once_or_twice(lengths, blocks, kept):
+    once = pack_file(Marked(lengths), 6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nanotx.data.packed_files.BLOCK", blocks)
+        patch.setattr("nanotx.data.packed_files.KEPT", kept)
+        other = pack_file(Marked(lengths), 6)
+    assert other.starts.tolist() == once.starts.tolist() and other.plan == once.plan
+    assert (other.documents_whole, other.documents_cut) == (once.documents_whole, once.documents_cut)
+
+
 def test_plan_of_ten_million_documents_is_a_few_thousand_groups():
     counts = np.zeros(1026, np.int64)
     counts[1:] = np.random.default_rng(1).integers(0, 20_000, 1025)
