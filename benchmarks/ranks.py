@@ -32,6 +32,7 @@ from nanotx.cli.entry import run_and_exit
 from nanotx.config.flags import parse
 from nanotx.config.schema import check_min
 from nanotx.distributed import Group, check_shares
+from nanotx.distributed.agreement import Agreement
 from nanotx.errors import RunError
 from nanotx.hardware.cpu import default_threads
 from nanotx.hardware.device import Machine
@@ -112,7 +113,7 @@ def train(rank: int, flags: RanksFlags, names: tuple[str, ...], machine: Machine
     dist.init_process_group("gloo", store=PrefixStore("g", store), rank=rank, world_size=flags.ranks)
     trainers, losses = dict[str, Trainer](), dict[str, list[float]]()
     for name in names:
-        group = Group(rank, flags.ranks, PrefixStore(name, store), PATIENCE)
+        group = Group(Agreement(rank, flags.ranks, PrefixStore(name, store), PATIENCE))
         group.reduce = "fast" if name == "fast" else "exact"
         group.parallel = "owner" if name == "exact_owner" else "replicas"
         trainers[name] = trainer_for(flags.recipe, flags.ranks, machine)

@@ -16,7 +16,6 @@ import torch
 import torch.distributed as dist
 from einops import rearrange
 from torch import Tensor, nn
-from torch.distributed import Store  # type: ignore[attr-defined]
 
 from nanotx.distributed.agreement import Agreement, GivenUp
 from nanotx.distributed.buckets import Addition, BackendSum, Buckets, PairwiseSum, finish
@@ -40,17 +39,9 @@ ABSENT, DENSE, ROWS = 0, 1, 2
 class Group(Ranks):
     """Several processes, joined by `join.joined`."""
 
-    def __init__(self, rank: int, size: int, store: Store, timeout: timedelta) -> None:
-        """Take a place among processes whose default process group exists.
-
-        Args:
-            rank: the number of this one.
-            size: how many there are.
-            store: holds errors and progress of all ranks.
-            timeout: how long a rank may take longer than another for its part of a step.
-        """
-        self.rank, self.size = rank, size
-        self.agreement = Agreement(rank, size, store, timeout)
+    def __init__(self, agreement: Agreement) -> None:
+        """Take a place among processes whose default process group exists, with what this one knows of them."""
+        self.agreement, self.rank, self.size = agreement, agreement.rank, agreement.size
         self.reduce: Literal["exact", "fast"] = "exact"
         self.dense: list[bool] = []  # whose gradients the last step sent as dense ones, the same on all ranks
         self.owners: Owners | None = None  # of the optimizer's state, where it is divided

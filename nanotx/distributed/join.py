@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
-from nanotx.distributed.agreement import Facts, versions
+from nanotx.distributed.agreement import Agreement, Facts, versions
 from nanotx.distributed.group import PATIENCE, Group
 from nanotx.distributed.network import ANSWERS, interface_to, probed_connections
 from nanotx.distributed.ranks import Alone, Ranks
@@ -108,7 +108,7 @@ def connect(rank: int, size: int, timeout: timedelta) -> Group:
             store = PrefixStore(f"start {variable('TORCHELASTIC_RESTART_COUNT', '0')}", store)
             group = PrefixStore("group", store)
             dist.init_process_group(backend, store=group, rank=rank, world_size=size, timeout=timeout)
-            return Group(rank, size, PrefixStore("nanotx", store), timeout)
+            return Group(Agreement(rank, size, PrefixStore("nanotx", store), timeout))
     except (RuntimeError, OSError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         hint = (

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch.distributed as dist
 from helpers import fork
 
+from nanotx.distributed.agreement import Agreement
 from nanotx.distributed.group import Group
 
 Action = Callable[[Group], object]
@@ -24,7 +25,7 @@ def together(folder: Path, size: int, action: Action, timeout: float = 60.0) -> 
         store = dist.FileStore(str(folder / "store"), size)
         wait = timedelta(seconds=timeout)
         dist.init_process_group("gloo", store=dist.PrefixStore("g", store), rank=rank, world_size=size, timeout=wait)
-        group = Group(rank, size, dist.PrefixStore("n", store), wait)
+        group = Group(Agreement(rank, size, dist.PrefixStore("n", store), wait))
         with group.agreement.watched():
             try:
                 result = action(group)
