@@ -241,7 +241,7 @@ class Agreement:
             if self.rank == 0 and self.lost:
                 self.wait_until_heard()
             left.set()
-            watcher.join()
+            watcher.join(LEAVING if self.lost else None)  # it may wait for a machine that is cut off
 
     def wait_until_heard(self) -> None:
         """Let the other ranks hear what was put down, for the store may end with rank 0."""
