@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from io import BufferedReader
 from itertools import accumulate, pairwise
 from queue import SimpleQueue
 from typing import IO, Any, NamedTuple
@@ -22,6 +23,7 @@ import numpy as np
 from nanotx.config.registry import load_file
 from nanotx.errors import NanotxError, TextError
 from nanotx.hardware.cpu import cores
+from nanotx.hardware.memory import keep_freed_memory
 from nanotx.tokenizers.base import Codec, Ids, Tokenizer, utf8
 from nanotx.tokenizers.special_tokens import known_bytes
 
@@ -148,12 +150,14 @@ class WorkerPool:
         data = [utf8("encode_batch", text) for text in task]
         child = self._free.get()
         try:
-            _write(_writer(child), list(map(len, data)), b"".join(data))
+            _write(_writer(child), list(map(len, data)), data)
             answer = json.loads(_reader(child).readline() or '"the process has ended"')
             if isinstance(answer, str):
                 raise TextError(answer)
             *sizes, exact = answer
-            ids = np.frombuffer(bytearray(_reader(child).read(4 * sum(sizes))), np.int32)
+            ids = np.empty(sum(sizes), np.int32)
+            if _reader(child).readinto(ids) != ids.nbytes:
+                raise TextError("the process has ended")
         finally:
             self._free.put(child)
         rows = [ids[low:high] for low, high in pairwise(accumulate(sizes, initial=0))]
@@ -162,6 +166,7 @@ class WorkerPool:
 
 def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
     """Run a worker until its standard input ends."""
+    keep_freed_memory()  # each text needs the same large arrays again
     setup: dict[str, Any] = json.loads(orders.readline())
     if setup["part"] not in Tokenizer.names():
         load_file(setup["file"])
@@ -175,8 +180,7 @@ def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
         except NanotxError as error:
             answers.write(json.dumps(str(error)).encode() + b"\n")
         else:
-            ids = b"".join(row.astype(np.int32).tobytes() for row in rows)
-            _write(answers, [*map(len, rows), exact], ids)
+            _write(answers, [*map(len, rows), exact], [np.ascontiguousarray(row, np.int32).data for row in rows])
         answers.flush()
 
 
@@ -193,9 +197,10 @@ def _tasks(texts: Iterable[str]) -> Iterator[list[str]]:
         yield task
 
 
-def _write(stream: IO[bytes], sizes: list[int], data: bytes) -> None:
+def _write(stream: IO[bytes], sizes: list[int], data: Iterable[bytes | memoryview]) -> None:
     stream.write(json.dumps(sizes).encode() + b"\n")
-    stream.write(data)
+    for part in data:
+        stream.write(part)
     stream.flush()
 
 
@@ -204,6 +209,6 @@ def _writer(child: "subprocess.Popen[bytes]") -> IO[bytes]:
     return child.stdin
 
 
-def _reader(child: "subprocess.Popen[bytes]") -> IO[bytes]:
-    assert child.stdout is not None
+def _reader(child: "subprocess.Popen[bytes]") -> BufferedReader:
+    assert isinstance(child.stdout, BufferedReader)
     return child.stdout

@@ -20,6 +20,13 @@ RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
 TOKENIZERS = sorted((ROOT / "tokenizers").glob("*.json"))
 SET_UPS = {"baby_gpt", "decoder_384", "deep_64", "macbook", "micropgpt", "my_gpt", "nanogpt_64"}
 
+TUNED = {
+    "macbook": {"optimizer.lr", "optimizer.weight_decay"},
+    "deep_64": {"optimizer.lr"},
+    "nanogpt_64": {"optimizer.lr"},
+}
+"""The fields in which the tuned sibling of a recipe differs from it."""
+
 SCALED = {f"{name}{size}" for name in ("gpt2_124m", "tinystories", "enwik8") for size in ("", "_minute")}
 
 
@@ -85,11 +92,29 @@ def test_seven_setups_are_listed():
     assert {path.stem for path in RECIPES} >= SET_UPS | SCALED
 
 
-@pytest.mark.parametrize("name", sorted(SET_UPS | SCALED))
+@pytest.mark.parametrize("name", sorted(SET_UPS | SCALED | {f"{name}_tuned" for name in TUNED}))
 def test_setup_is_the_same_on_any_recipe(name):
     table = tomllib.loads((ROOT / f"recipes/{name}.toml").read_text(encoding="utf-8"))
     first, other = (from_table(Recipe, merge(Recipe, to_table(base), table)) for base in (Recipe(), shakespeare_char))
     assert first == other
+
+
+def values(table, prefix=""):
+    """The values of nested tables by their dotted names."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from values(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+@pytest.mark.parametrize("name", sorted(TUNED))
+def test_tuned_sibling_differs_in_what_was_tuned_alone(name):
+    base, tuned = (
+        dict(values(tomllib.loads((ROOT / f"recipes/{stem}.toml").read_text(encoding="utf-8"))))
+        for stem in (name, f"{name}_tuned")
+    )
+    assert {field for field in base.keys() | tuned.keys() if base.get(field) != tuned.get(field)} == TUNED[name]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 from nanotx.cli.tokenizer.inputs import encoded, plain_files, progress_bar, text_of
 from nanotx.config.flags import argument, option, parse
 from nanotx.errors import ConfigError, TokenizerError
+from nanotx.hardware.memory import keep_freed_memory
 from nanotx.tokenizers import Codec, load
 from nanotx.tokenizers.base import Ids
 from nanotx.tokenizers.token_file import read_header
@@ -87,6 +88,7 @@ def to_file(codec: Codec, flags: Flags) -> int:
     files, out = plain_files(flags.files), Path(flags.out)
     if out.is_dir():
         raise ConfigError(f"--out {flags.out}: expected a file to write, got a folder.")
+    keep_freed_memory()
     with progress_bar(files) as progress:
         count = codec.encode_to_file(
             files,
