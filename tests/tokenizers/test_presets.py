@@ -22,8 +22,6 @@ SET_UPS = {"baby_gpt", "decoder_384", "deep_64", "macbook", "micropgpt", "my_gpt
 
 TUNED = {
     "macbook": {"optimizer.lr", "optimizer.weight_decay"},
-    "deep_64": {"optimizer.lr"},
-    "nanogpt_64": {"optimizer.lr"},
 }
 """The fields in which the tuned sibling of a recipe differs from it."""
 
