@@ -34,7 +34,7 @@ recipe = Recipe(
         position=Rope(),  # where a character is: as an angle between query and key
         norm=RmsNorm(),  # a norm without a mean to subtract
         block=PreNorm(
-            # The function of `fused`, in fewer seconds; 32 numbers a head; the norm of q and k bears a high learning rate.
+            # `fused` in fewer seconds; 32 numbers a head; the norm of q and k bears a high learning rate
             attention=Blockwise(heads=4, qk_norm=True),
             ffn=Relu2(),  # the square of the ReLU: no exponential to compute
             norm=RmsNorm(),

@@ -156,7 +156,7 @@ class WorkerPool:
                 raise TextError(answer)
             *sizes, exact = answer
             ids = np.empty(sum(sizes), np.int32)
-            if _reader(child).readinto(ids) != ids.nbytes:
+            if _reader(child).readinto(ids.data) != ids.nbytes:
                 raise TextError("the process has ended")
         finally:
             self._free.put(child)

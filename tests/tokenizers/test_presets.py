@@ -20,9 +20,7 @@ RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
 TOKENIZERS = sorted((ROOT / "tokenizers").glob("*.json"))
 SET_UPS = {"baby_gpt", "decoder_384", "deep_64", "macbook", "micropgpt", "my_gpt", "nanogpt_64"}
 
-TUNED = {
-    "macbook": {"optimizer.lr", "optimizer.weight_decay"},
-}
+TUNED = {"macbook": {"optimizer.lr", "optimizer.weight_decay"}}
 """The fields in which the tuned sibling of a recipe differs from it."""
 
 SCALED = {f"{name}{size}" for name in ("gpt2_124m", "tinystories", "enwik8") for size in ("", "_minute")}
