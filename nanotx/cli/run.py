@@ -316,7 +316,10 @@ def facts(recipe: Recipe, argv: Sequence[str], options: Options) -> dict[str, st
 
 def run_found(options: Options) -> str:
     """Return the folder of `--run` if a run is there that this process would continue; empty otherwise."""
-    return options.run if options.run and RunFolder(Path(options.run)).is_run else ""
+    try:
+        return options.run if options.run and RunFolder(Path(options.run)).is_run else ""
+    except OSError:  # such as a name that is too long, which is reported where the folder is opened
+        return ""
 
 
 def digest_of(file: Path) -> str:

@@ -227,7 +227,7 @@ def with_chat(codec: Codec, source: str = "") -> Codec:
 
 def chat_special_tokens(source: str = "") -> list[str]:
     """Return the special tokens that `with_chat` adds to a tokenizer, unless it has them, for a template."""
-    return [name for name in DEFAULT_SPECIAL_TOKENS if name in (source or DEFAULT)]
+    return [name for name in DEFAULT_SPECIAL_TOKENS if not source or name in source]
 
 
 def check_template(source: str) -> None:

@@ -93,7 +93,7 @@ def test_flags_of_a_command_are_those_of_its_fields(name):
         (["--v"], ["--version"]),
         (["tokenizer", "en"], ["encode"]),
         (["train", "shakespeare_c"], ["shakespeare_char"]),
-        (["train", "mac"], ["macbook"]),
+        (["train", "mic"], ["micropgpt"]),
         (["train", "x", "--device", ""], ["auto", "cpu", "cuda", "mps"]),
         (["train", "x", "--device=c"], ["--device=cpu", "--device=cuda"]),
         (["train", "x", "--device", "=", "c"], ["cpu", "cuda"]),  # as bash splits it

@@ -96,7 +96,7 @@ def test_part_that_breaks_a_law_is_neither_timed_nor_trained(tmp_path, capsys):
         (["corpus/file"], ConfigError, "compare corpora with nanotx eval"),
         (["model"], ConfigError, "no part of a slot"),
         (["attention/gqa", "--against", "gqa"], ConfigError, "against itself there is nothing to prove"),
-        (["attention/fused"], ConfigError, "against itself there is nothing to prove"),
+        (["attention/blockwise"], ConfigError, "against itself there is nothing to prove"),
         (["attention/gqa", "--against", "ffn/mlp"], ConfigError, "a part of the slot attention, got one of ffn"),
         (["attention/gqa", "--against", "mlp"], ConfigError, "a part of the slot ffn, and attention was expected"),
         (["attention/gqa", "--against", "sdpo"], UnknownPart, "--against sdpo.*Did you mean 'sdpa'"),

@@ -62,7 +62,8 @@ def test_open_sockets_are_those_of_this_process():
 
 
 def test_interface_is_chosen_for_other_machines_alone(monkeypatch):
-    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "")  # so that it is gone again after the test
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
     assert interface_to("127.0.0.1", 1) is interface_to("no such host.invalid", 1) is None
     choose_interface("127.0.0.1", 1)
     monkeypatch.setattr("nanotx.distributed.join.interface_to", lambda *_: "eth7")

@@ -7,19 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from test_huggingface_layouts import BY_NAME, GPT2, QWEN3, TOLERANCE, differences, exported, models, trained
+from test_huggingface_layouts import BY_NAME, GPT2, QWEN3, difference, exported, models, trained
 
 from nanotx.errors import ConfigError, RunError
 from nanotx.hub.huggingface.importing import import_model
 from nanotx.hub.huggingface.proof import greedy
 
 transformers = pytest.importorskip("transformers")
-
-
-def apart(ours, theirs, exact) -> float:
-    """Differences of logits in units of what is allowed."""
-    difference, rounding = differences(exact, ours, lambda ids: theirs(ids).logits)
-    return difference / max(TOLERANCE, 16 * rounding)
 
 
 @pytest.mark.parametrize("name", BY_NAME)
@@ -31,7 +25,7 @@ def test_saved_model_is_the_model(name, data, tmp_path_factory):
     theirs.save_pretrained(folder, max_shard_size=data.draw(st.sampled_from(["1GB", "2KB"])))
     imported = import_model(folder, model.vocab_size)
     assert imported.class_name == name
-    assert apart(imported.model, theirs, model) < 1
+    difference(model, BY_NAME[name], saved=theirs, read=imported.model).check()
     again = import_model(folder_of(exported(imported.model, BY_NAME[name]), folder / "again"), model.vocab_size)
     assert again.model.config == imported.model.config
     weights = again.model.state_dict()

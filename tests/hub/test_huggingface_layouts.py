@@ -157,15 +157,20 @@ def difference(model: Transformer, layout: Layout, *, saved=None, read: Transfor
         model: ours.
         layout: of the class.
         saved: the class with the model's weights, if it is at hand.
-        read: a model of ours with the weights of `saved`, which has to be as near to the class as `model` is.
+        read: a model of ours with the weights of `saved`, to the bit, which has to be as near to the class.
     """
-    ids, theirs, wide = windows(model), exported(model, layout) if saved is None else saved, widened(model)
-    logits, exact = computed(theirs, ids), computed(exported(wide, layout), ids)
-    others = [] if read is None else [read]
+    ids, theirs = windows(model), exported(model, layout) if saved is None else saved
+    ours = [model] if read is None else [model, read]
+    if read is not None:
+        again = exported(read, layout).state_dict()
+        assert all(torch.equal(weight, again[name]) for name, weight in theirs.state_dict().items())
+    logits = computed(theirs, ids)
+    wide = [widened(each) for each in ours]  # a table of positions that was read is one of float32
+    exact = [computed(exported(each, layout), ids) for each in wide]
     return Difference(
-        float64=max(far(each(ids), exact) for each in (wide, *map(widened, others))),
-        float32=max(far(each(ids), logits) for each in (model, *others)),
-        rounding=far(exact, logits),
+        float64=max(far(each(ids), other) for each, other in zip(wide, exact, strict=True)),
+        float32=max(far(each(ids), logits) for each in ours),
+        rounding=far(exact[0], logits),
     )
 
 

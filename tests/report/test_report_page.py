@@ -173,7 +173,7 @@ def test_metrics_of_callbacks_are_drawn(folder):
         (lambda run: (run / "tokenizer.json").write_text("", encoding="utf-8"), "are left out: "),
         (lambda run: shutil.rmtree(run / "checkpoints"), "The passage and the attention maps are left out"),
         (lambda run: (run / ".owner").write_text("process 1", encoding="utf-8"), "A process was training"),
-        (lambda run: replace(run / "recipe.toml", 'part = "fused"', 'part = "mine"'), "A part is not loaded"),
+        (lambda run: replace(run / "recipe.toml", 'part = "blockwise"', 'part = "mine"'), "A part is not loaded"),
         (lambda run: replace(run / "summary.json", '"nanotx": "', '"nanotx": "9'), "newer than this"),
         (lambda run: replace(run / "recipe.toml", "text.txt", "gone.txt"), "gone.txt"),
         (lambda run: rewrite(run, lambda rows: rows[:4]), "summary.json is of step 6"),

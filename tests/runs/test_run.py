@@ -285,7 +285,7 @@ def test_where_shakespeare_is_out_of_reach_a_play_is_learned_and_recorded(tmp_pa
 
 
 MISTAKES = [
-    (["--attention.haeds", "3"], ConfigError, r"fused has no field 'haeds'\. Did you mean '--attention\.heads'\?"),
+    (["--attention.haeds", "3"], ConfigError, r"blockwise has no field 'haeds'\. Did you mean '--attention\.heads'\?"),
     (["--atention", "fused"], ConfigError, r"--atention: no such flag\. Did you mean '--attention'\?"),
     (["--attention", "fussed"], ConfigError, r"--attention: .*no part named 'fussed'\. Did you mean 'fused'\?"),
     (["--attention"], ConfigError, r"--attention: expected one name of blockwise, .* sliding_window, got nothing"),

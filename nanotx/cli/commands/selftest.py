@@ -1,4 +1,4 @@
-"""Kill runs, make their disks and networks fail, damage their files."""
+"""Kill runs, fail disks and networks, damage files."""
 
 import dataclasses
 import shutil

@@ -47,7 +47,7 @@ FLAGS = [
     (
         "an unknown field",
         "--attention.haeds 3",
-        r"fused has no field 'haeds'\. Did you mean '--attention\.heads'\? It has:",
+        r"blockwise has no field 'haeds'\. Did you mean '--attention\.heads'\? It has:",
     ),
     (
         "a field of nothing",

@@ -65,7 +65,7 @@ NUMBERS = [
     ("model.softcap", "1e300", r"model\.softcap: expected a number of at most 1,000,000, got 1e\+300"),
     ("model.tied", "perhaps", r"'perhaps': unexpected argument"),
     ("attention.heads", "0", rf"attention\.heads: {POSITIVE} 0"),
-    ("attention.heads", "3", r"fused: heads=3 do not divide dim=16; try heads from \[1, 2, 4, 8, 16\]"),
+    ("attention.heads", "3", r"blockwise: heads=3 do not divide dim=16; try heads from \[1, 2, 4, 8, 16\]"),
     ("attention.heads", "16", r"rope: heads of width 1 have no pairs of channels; try heads from \[1, 2, 4, 8\]"),
     ("attention.heads", str(10**9), r"attention\.heads: expected a number of at most 4,096"),
     ("attention.dropout", "1.5", rf"attention\.dropout: {SHARE} 1\.5"),
