@@ -22,7 +22,11 @@ SET_UPS = {"baby_gpt", "decoder_384", "deep_64", "macbook", "micropgpt", "my_gpt
 
 SCHEDULE = {"schedule", "schedule.part", "schedule.warmup", "schedule.final"}
 
-TUNED = {"macbook": {"optimizer.lr", "optimizer.weight_decay"}, "deep_64": {"optimizer.lr", *SCHEDULE}}
+TUNED = {
+    "macbook": {"optimizer.lr", "optimizer.weight_decay"},
+    "deep_64": {"optimizer.lr", *SCHEDULE},
+    "nanogpt_64": {"optimizer.lr", *SCHEDULE},
+}
 """The fields in which the tuned sibling of a recipe differs from it."""
 
 SCALED = {f"{name}{size}" for name in ("gpt2_124m", "tinystories", "enwik8") for size in ("", "_minute")}
