@@ -311,9 +311,9 @@ RUN: dict[str, tuple[str, str, str, str]] = {
     ),
     "the weights are scored and not their average": (
         "losses",
-        "nanotx.training.callbacks.evaluation:Evaluation.scores",
-        "with trainer.use_eval_weights():",
-        "if True:",
+        "nanotx.training.callbacks.evaluation:shared_scores",
+        "with trainer.ranks.whole(), trainer.use_eval_weights():",
+        "with trainer.ranks.whole():",
     ),
     "the texts are swapped": (
         "losses",
