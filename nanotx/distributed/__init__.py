@@ -9,7 +9,7 @@ one machine. The model knows nothing of it.
 
 from nanotx.distributed.group import Group
 from nanotx.distributed.owners import divide
-from nanotx.distributed.ranks import Alone, Order, Parallel, Ranks
+from nanotx.distributed.ranks import Alone, Order, Parallel, Ranks, rows_of
 from nanotx.distributed.shares import check_parallel, check_shares
 from nanotx.distributed.tree import Sum, tree_sum
 
@@ -23,5 +23,6 @@ __all__ = [
     "check_parallel",
     "check_shares",
     "divide",
+    "rows_of",
     "tree_sum",
 ]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from nanotx.distributed.agreement import Agreement, GivenUp
 from nanotx.distributed.buckets import Addition, BackendSum, Buckets, PairwiseSum, finish
 from nanotx.distributed.owners import Owners, receive_state, send_state
-from nanotx.distributed.ranks import Order, Ranks, State
+from nanotx.distributed.ranks import Order, Ranks, State, rows_of
 from nanotx.distributed.tree import Sum, add_rows, before_last, tree_sum
 from nanotx.errors import RankLost
 
@@ -31,6 +31,9 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 
 PATIENCE = timedelta(days=30)
 """How long the others wait for rank 0's next order: an evaluation, a sample or a save may take any time."""
+
+Sent = tuple[Tensor, bool]
+"""A tensor that rank 0 sends, and whether each other rank gets its slice of it alone."""
 
 ABSENT, DENSE, ROWS = 0, 1, 2
 """Kinds of a gradient: there is none, a tensor, or rows of a table."""
@@ -73,28 +76,35 @@ class Group(Ranks):
         self.agreement.agreed = False
         return ORDERS[int(number)]
 
-    def send(self, data: bytes, tensors: Sequence[Tensor]) -> None:
-        """Send bytes, and then tensors, from rank 0 to all others."""
+    def send(self, data: bytes, tensors: Iterable[Sent]) -> None:
+        """Send bytes, and then tensors one by one, from rank 0 to all others."""
         with self.agreement.together():
             dist.broadcast(torch.tensor([len(data)]), src=0, group=self.orders)
             dist.broadcast(torch.frombuffer(bytearray(data), dtype=torch.uint8), src=0, group=self.orders)
         self.agreement.meet(None)
         with self.agreement.together():
-            for tensor in tensors:
-                dist.broadcast(tensor.detach().cpu().contiguous(), src=0, group=self.orders)
+            for tensor, sliced in tensors:
+                if not sliced:
+                    dist.broadcast(tensor.detach().cpu().contiguous(), src=0, group=self.orders)
+                    continue
+                for rank in range(1, self.size):
+                    rows = tensor.detach()[rows_of(len(tensor), rank, self.size)]
+                    if rows.numel():
+                        dist.send(rows.cpu().contiguous(), rank, group=self.orders)
 
-    def receive(self, prepare: Callable[[bytes], list[Tensor]]) -> bool:
+    def receive(self, prepare: Callable[[bytes], Iterable[Sent]]) -> bool:
         """Receive what rank 0 sends; return whether all ranks could prepare for it.
 
         Args:
-            prepare: returns tensors that are filled with those that come; what it raises, all ranks hear of.
+            prepare: returns tensors on the CPU, or slices, each of which is filled with what comes before the next one
+                is asked for; what it raises, all ranks hear of.
         """
         size = torch.zeros(1, dtype=torch.int64)
         with self.agreement.together():
             dist.broadcast(size, src=0, group=self.orders)
             data = torch.empty(int(size), dtype=torch.uint8)
             dist.broadcast(data, src=0, group=self.orders)
-        tensors: list[Tensor] = []
+        tensors: Iterable[Sent] = []
         try:
             tensors = prepare(bytes(data.numpy()))
         except Exception as error:
@@ -106,8 +116,11 @@ class Group(Ranks):
         except Exception:  # all ranks know of it, and rank 0 reports it
             return False
         with self.agreement.together():
-            for tensor in tensors:
-                dist.broadcast(tensor, src=0, group=self.orders)
+            for tensor, sliced in tensors:
+                if not sliced:
+                    dist.broadcast(tensor, src=0, group=self.orders)
+                elif tensor.numel():
+                    dist.recv(tensor, 0, group=self.orders)
         return True
 
     # A step.
@@ -220,12 +233,12 @@ class Group(Ranks):
 
     # A sliced model.
 
-    def slice(self, model: nn.Module, blocks: Iterable[nn.Module]) -> "Slices | None":
+    def slice(self, model: nn.Module, blocks: Iterable[nn.Module], device: torch.device) -> "Slices | None":
         if self.parallel != "fsdp":
             return None
         from nanotx.distributed.slices import Slices  # its libraries take seconds to import
 
-        self.slices = Slices(model, blocks, self.rank, self.size)
+        self.slices = Slices(model, blocks, self.rank, self.size, device)
         return self.slices
 
     @contextmanager

@@ -26,6 +26,18 @@ State = dict[tuple[int, str], Tensor]
 """The optimizer's state that a rank has, by the number of the parameter and the key."""
 
 
+def rows_of(length: int, rank: int, size: int) -> slice:
+    """Return the rows that a rank has of a tensor in slices, by the rule of FSDP2.
+
+    Args:
+        length: the number of all rows.
+        rank: which one.
+        size: the number of ranks.
+    """
+    each = -(-length // size)
+    return slice(min(rank * each, length), min((rank + 1) * each, length))
+
+
 class Ranks(ABC):
     """The processes that train together, as one of them sees them."""
 
@@ -124,12 +136,13 @@ class Ranks(ABC):
             RankLost: another rank no longer answers.
         """
 
-    def slice(self, model: nn.Module, blocks: Iterable[nn.Module]) -> "Slices | None":
-        """Slice a model that is whole on all ranks, before the first step; None where `parallel` keeps it whole.
+    def slice(self, model: nn.Module, blocks: Iterable[nn.Module], device: torch.device) -> "Slices | None":
+        """Slice a model before the first step; None where `parallel` keeps it whole.
 
         Args:
-            model: whose methods `forward` and `hidden_states` compute from ids.
+            model: whose methods `forward` and `hidden_states` compute from ids; its weights may have no memory yet.
             blocks: its modules that are gathered one after the other.
+            device: of this process.
         """
         return None
 

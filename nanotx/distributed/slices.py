@@ -16,28 +16,36 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
+from nanotx.distributed.ranks import rows_of
+from nanotx.nn.empty import allocate
+
 
 class Slices:
     """This rank's slices of a model: rows of each parameter, as evenly as they can be divided."""
 
-    def __init__(self, model: nn.Module, blocks: Iterable[nn.Module], rank: int, size: int) -> None:
-        """Slice a model that is whole on all ranks; of other ranks' rows nothing is kept.
+    def __init__(
+        self, model: nn.Module, blocks: Iterable[nn.Module], rank: int, size: int, device: torch.device | None = None
+    ) -> None:
+        """Slice a model; of other ranks' rows nothing is kept.
 
         Args:
-            model: whose methods `forward` and `hidden_states` compute from ids.
+            model: whose methods `forward` and `hidden_states` compute from ids. Where its weights have no memory, they
+                get it unit by unit, and the slices have any contents.
             blocks: its modules that are gathered one after the other.
             rank: of this process.
             size: the number of ranks.
+            device: of this process; None for that of the model.
         """
         self.model, self.rank, self.size = model, rank, size
         self.shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-        device = next(model.parameters()).device.type
-        mesh = init_device_mesh(device, (size,))
+        device = device or next(model.parameters()).device
+        mesh = init_device_mesh(device.type, (size,))
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.data = parameter.data.contiguous()
         self.units: list[Any] = [*blocks, model]
         for unit in self.units:
+            allocate(model, unit.parameters(), device)
             fully_shard(unit, mesh=mesh, mp_policy=MixedPrecisionPolicy(reduce_dtype=torch.float32))
             unit.set_gradient_divide_factor(1.0)  # losses are divided by the number of all micro-batches already
             unit.set_force_sum_reduction_for_comms(True)
@@ -49,16 +57,11 @@ class Slices:
         }  # the slices as plain parameters, of the same memory
         self.optimizer: torch.optim.Optimizer | None = None  # of these
 
-    def rows(self, length: int, rank: int) -> slice:
-        """Return the rows that a rank has of a tensor."""
-        each = -(-length // self.size)
-        return slice(min(rank * each, length), min((rank + 1) * each, length))
-
     def cut(self, name: str, value: Tensor) -> Tensor:
         """Return this rank's slice of a tensor shaped like a parameter; a copy of what has another shape."""
         if value.shape != self.shapes[name]:
             return value.clone()
-        return value[self.rows(len(value), self.rank)].clone()
+        return value[rows_of(len(value), self.rank, self.size)].clone()
 
     # A step.
 

@@ -15,6 +15,7 @@ from nanotx.config.patterns import first_match
 from nanotx.config.schema import check_max, check_min
 from nanotx.errors import ConfigError
 from nanotx.nn.canonical import from_canonical, to_canonical
+from nanotx.nn.empty import is_empty
 
 RESIDUAL = "to_out.weight"
 """End of the name of a map that writes into the residual stream."""
@@ -82,7 +83,7 @@ def draw_weights(model: nn.Module, seed: int, init: Init | None = None, prefix: 
     """Initialise the weights, each from the seed and its name alone.
 
     Without rules, weights of linear maps and embeddings are normal; biases of linear maps are zero; other parameters
-    keep the values that their parts initialised.
+    keep the values that their parts initialised. Of a model without memory for its weights nothing is drawn.
 
     Args:
         model: the module whose weights are drawn.
@@ -94,6 +95,8 @@ def draw_weights(model: nn.Module, seed: int, init: Init | None = None, prefix: 
     Raises:
         ConfigError: a rule's pattern matches no parameter, or none that is left.
     """
+    if is_empty(model):
+        return  # another process draws them
     init = init or Init()
     drawn: dict[str, Tensor] = {}
     for name, module in model.named_modules():

@@ -24,6 +24,7 @@ from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.documents import DocumentPosition
 from nanotx.nn.dropout import Dropout, reused
 from nanotx.nn.embedding import Embedding
+from nanotx.nn.empty import empty_weights
 from nanotx.nn.exact import Exact
 from nanotx.nn.ffn import Sparse
 from nanotx.nn.hooks import AuxLossModule
@@ -180,6 +181,16 @@ class Model:
 
     def _build_meta(self, vocab_size: int) -> "Transformer":
         with meta_device():
+            return Transformer(self, vocab_size)
+
+    def build_empty(self, vocab_size: int) -> "Transformer":
+        """Build the module with buffers, and without memory for its weights: `nn/empty.py` can give it later.
+
+        Raises:
+            ConfigError: the parts do not fit together, or there are too many modules.
+        """
+        self.size(vocab_size)
+        with empty_weights():
             return Transformer(self, vocab_size)
 
     def build(self, vocab_size: int, seed: int = 0) -> "Transformer":

@@ -155,6 +155,14 @@ class StateCodec:
         Raises:
             ConfigError: some of it cannot be saved; names the parameter and the key.
         """
+        return self.in_canonical_layout(self.read()).encode()
+
+    def read(self) -> Saved:
+        """Return the state in the model's own layout; its tensors are the optimizer's own.
+
+        Raises:
+            ConfigError: some of it cannot be saved; names the parameter and the key.
+        """
         state_dict = self.state_dict()
         names, state = self.names(state_dict["param_groups"]), state_dict["state"]
         own = Saved(
@@ -173,7 +181,7 @@ class StateCodec:
             raise ConfigError(
                 f"optimizer {type(self.optimizer).__name__}: its state cannot be saved: {error}."
             ) from None
-        return self.in_canonical_layout(own).encode()
+        return own
 
     def load(self, tensors: Tensors, table: Table, where: str = "optimizer", reset: bool = False) -> list[str]:
         """Load what `save` returned into the optimizer, copying every tensor; an empty table resets it.

@@ -6,7 +6,7 @@ the tokenizer, and the trainer's state; so all ranks begin with the same bits, a
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,12 +16,15 @@ from torch import Tensor
 from nanotx.config.registry import load_file
 from nanotx.config.schema import from_table
 from nanotx.config.toml import write_toml
-from nanotx.distributed import Group, Order, Parallel, Ranks
+from nanotx.distributed import Group, Order, Parallel, Ranks, rows_of
 from nanotx.errors import ConfigError, RankLost
 from nanotx.evaluation.loss import EvalText
 from nanotx.hardware.device import choose_machine, make_deterministic
 from nanotx.hardware.memory import keep_freed_memory
+from nanotx.nn.empty import empty_weights, set_constants
 from nanotx.nn.hooks import OnStepModule
+from nanotx.optim.packing import split
+from nanotx.optim.state import Saved, Table
 from nanotx.recipe import Recipe
 from nanotx.runs.resume import copy_in, load_state
 from nanotx.runs.trainer_state import strict
@@ -51,9 +54,18 @@ def lead(ranks: Ranks, trainer: Trainer, texts: Dataset, stop: Stop) -> None:
     if not isinstance(ranks, Group):
         return
     ranks.agreement.requests, ranks.reduce = stop, trainer.recipe.reduce
-    tensors, table = trainer.optimizer_state()
-    averages = trainer.eval_weights() if trainer.ema else {}
-    kinds = {"weights": trainer.weights(), "optimizer": tensors, "buffers": trainer.buffers.saved(), "ema": averages}
+    kinds, table = state_in_slices(trainer) if ranks.parallel == "fsdp" else whole_state(trainer)
+    shapes = {name: param.shape for name, param in trainer.model.named_parameters()}
+
+    def is_sliced(kind: str, name: str, tensor: Tensor) -> bool:
+        param = {"weights": name, "optimizer": split(name)[0]}.get(kind, "")
+        return ranks.parallel == "fsdp" and tensor.shape == shapes.get(param)
+
+    items = [
+        (kind, name, tensor, is_sliced(kind, name, tensor))
+        for kind, named in kinds.items()
+        for name, tensor in named.items()
+    ]
     message = {
         "recipe": write_toml(trainer.recipe),
         "tokenizer": texts.codec.to_json(),
@@ -63,14 +75,39 @@ def lead(ranks: Ranks, trainer: Trainer, texts: Dataset, stop: Stop) -> None:
         "progress": asdict(trainer.progress) | {"scores": strict(trainer.progress.scores)},
         "scaler": trainer.scaler.state_dict(),
         "tensors": [
-            [kind, name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape)]
-            for kind, named in kinds.items()
-            for name, tensor in named.items()
+            [kind, name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape), sliced, tensor.device.type]
+            for kind, name, tensor, sliced in items
         ],
     }
     ranks.order("start")
-    ranks.send(json.dumps(message).encode(), [tensor for named in kinds.values() for tensor in named.values()])
+    ranks.send(json.dumps(message).encode(), [(tensor, sliced) for _, _, tensor, sliced in items])
+    del kinds, items  # they hold the whole weights
     trainer.join(ranks)
+
+
+Kinds = dict[str, dict[str, Tensor]]
+"""Tensors by name, of each kind."""
+
+
+def whole_state(trainer: Trainer) -> tuple[Kinds, Table]:
+    """Return all tensors of a trainer, in the canonical layout, and the rest of the optimizer's state."""
+    tensors, table = trainer.optimizer_state()
+    averages = trainer.eval_weights() if trainer.ema else {}
+    kinds = {"weights": trainer.weights(), "optimizer": tensors, "buffers": trainer.buffers.saved(), "ema": averages}
+    return kinds, table
+
+
+def state_in_slices(trainer: Trainer) -> tuple[Kinds, Table]:
+    """Return all tensors of a trainer, which is whole, as ranks get slices of them: in the model's own layout.
+
+    Buffers that are not saved are among them, as others may not be able to compute them: of those without weights of
+    their own, which drew no random numbers, they may differ.
+    """
+    tensors, table = trainer.state_codec.read().encode()
+    weights = {name: param.detach() for name, param in trainer.model.named_parameters()}
+    saved = trainer.buffers.saved()
+    constants = {name: buffer for name, buffer in trainer.model.named_buffers() if name not in saved}
+    return {"weights": weights, "optimizer": tensors, "buffers": saved, "constants": constants}, table
 
 
 def check_slices(trainer: Trainer, callbacks: Sequence[Callback]) -> None:
@@ -155,10 +192,12 @@ class Follower:
         self.trainer: Trainer | None = None
         self.eval_texts: dict[str, EvalText] = {}
         self.message: dict[str, Any] = {}
-        self.tensors: list[Tensor] = []
+        self.named: Kinds = {}  # what rank 0 has sent
 
-    def prepare(self, data: bytes) -> list[Tensor]:
-        """Build the trainer that rank 0 describes; return tensors for its state.
+    def prepare(self, data: bytes) -> Iterator[tuple[Tensor, bool]]:
+        """Build the trainer that rank 0 describes; return what receives its state, tensor by tensor.
+
+        Of a model in slices this process never has more than they are, and one unit of those that are gathered.
 
         Raises:
             DataError: the corpus of this machine is another one.
@@ -173,27 +212,50 @@ class Follower:
         texts = load_dataset(recipe, codec_of_json(message["tokenizer"]))
         check_same_corpus("corpus", message["corpus"], texts.sha256, "copy that of rank 0 to this machine")
         keep_freed_memory()
-        model = recipe.model.build(texts.codec.vocab_size, recipe.seeds.weights)
-        self.trainer = Trainer(recipe, model, texts.windows, machine)
+        if self.ranks.parallel == "fsdp":
+            with empty_weights():
+                model = recipe.model.build_empty(texts.codec.vocab_size)
+                self.trainer = Trainer(recipe, model, texts.windows, machine)
+            self.trainer.join(self.ranks)
+        else:
+            model = recipe.model.build(texts.codec.vocab_size, recipe.seeds.weights)
+            self.trainer = Trainer(recipe, model, texts.windows, machine)
         self.trainer.detect, self.eval_texts = message["detect"], texts.eval_texts
-        self.tensors = [torch.empty(shape, dtype=getattr(torch, dtype)) for _, _, dtype, shape in message["tensors"]]
-        return self.tensors
+        return self.incoming(self.trainer)
+
+    def incoming(self, trainer: Trainer) -> Iterator[tuple[Tensor, bool]]:
+        """Yield tensors, or slices, that are filled with what rank 0 sends, and keep each."""
+        slices, self.named = trainer.slices, {"weights": {}, "optimizer": {}, "buffers": {}, "ema": {}, "constants": {}}
+        for kind, name, dtype, shape, sliced, device in self.message["tensors"]:
+            if sliced:
+                rows = rows_of(shape[0], self.ranks.rank, self.ranks.size)
+                shape = [rows.stop - rows.start, *shape[1:]]
+            tensor = torch.empty(shape, dtype=getattr(torch, dtype))
+            yield tensor, sliced
+            if slices is not None and kind == "weights":
+                slices.own[name].detach().copy_(tensor)
+            else:
+                place = "cpu" if slices is None else device
+                self.named[kind][name] = tensor if place == "cpu" else tensor.to(trainer.machine.device)
 
     def begin(self) -> None:
         """Load the state that rank 0 has sent."""
         assert self.trainer is not None
+        named, self.named = self.named, {}
         try:
-            named: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}, "buffers": {}, "ema": {}}
-            for (kind, name, _, _), tensor in zip(self.message["tensors"], self.tensors, strict=True):
-                named[kind][name] = tensor
-            load_state(self.trainer, named["weights"], named["optimizer"], self.message["optimizer"])
+            if self.trainer.slices is None:
+                load_state(self.trainer, named["weights"], named["optimizer"], self.message["optimizer"])
+            else:
+                self.trainer.load_slices(Saved.decode(named["optimizer"], self.message["optimizer"]))
+                set_constants(self.trainer.model, named["constants"])
             self.trainer.buffers.load(named["buffers"])
             if self.trainer.ema:
                 copy_in(self.trainer.ema.averages, self.trainer.model, named["ema"])
             if self.trainer.scaler.is_enabled():
                 self.trainer.scaler.load_state_dict(self.message["scaler"])
             self.trainer.progress = Progress(**self.message["progress"])
-            self.trainer.join(self.ranks)
+            if self.trainer.slices is None:
+                self.trainer.join(self.ranks)
         except Exception as error:
             self.ranks.agreement.failure = error
 

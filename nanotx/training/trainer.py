@@ -7,7 +7,7 @@ would.
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -26,12 +26,13 @@ from nanotx.hardware.device import Machine
 from nanotx.nn.buffers import Buffers
 from nanotx.nn.canonical import from_canonical, to_canonical
 from nanotx.nn.dropout import named_dropouts, row_seeded
+from nanotx.nn.empty import is_empty, moved
 from nanotx.nn.hooks import AuxLossModule, OnStepModule
 from nanotx.nn.loss import Head, LossModule
 from nanotx.nn.loss.cross_entropy import CrossEntropy
 from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
-from nanotx.optim.state import LABELS, StateCodec, Table
+from nanotx.optim.state import LABELS, Saved, State, StateCodec, Table
 from nanotx.recipe import Recipe
 from nanotx.training.compile import compile_blocks
 from nanotx.training.ema import EMA
@@ -91,7 +92,7 @@ class Trainer:
         model.add_loss(recipe.loss, recipe.seeds.weights)
         if windows.masked:
             check_masked(recipe, model.loss)
-        self.model = model.to(machine.device).train()
+        self.model = moved(model, machine.device).train()
         freeze(self.model, recipe.freeze)
         self.buffers = Buffers(self.model)
         self.has_aux_losses = any(isinstance(module, AuxLossModule) for module in self.model.modules())
@@ -439,31 +440,44 @@ class Trainer:
         return codec
 
     def join(self, ranks: Ranks) -> None:
-        """Train together with other processes, which are in the same state."""
+        """Train together with other processes, which are in the same state.
+
+        Where the weights of the model have no memory, this process gets slices of any contents: set them, and call
+        `load_slices`.
+        """
         named = {name: param for name, param in self.model.named_parameters() if param.requires_grad}
-        self.slices = ranks.slice(self.model, self.model.blocks)
+        state = None if ranks.parallel != "fsdp" or is_empty(self.model) else self.state_codec.read()
+        self.slices = ranks.slice(self.model, self.model.blocks, self.machine.device)
         if self.slices is not None:
-            self.slice(self.slices, named)
+            own = self.slices.own
+            self.optimizer = self.recipe.optimizer.build_grouped((name, own[name]) for name in named)
+            self.state_codec = StateCodec(self.optimizer, own)
+            self.slices.optimizer = self.optimizer
+            if state is not None:
+                self.load_slices(self.cut(state, self.slices))
         else:
             costs = {param: self.recipe.optimizer.step_cost(name, param) for name, param in named.items()}
             ranks.divide(self.optimizer, costs)
         self.ranks = ranks
 
-    def slice(self, slices: "Slices", named: Mapping[str, nn.Parameter]) -> None:
-        """Cut the state of the optimizer into the slices of the model.
+    def cut(self, saved: Saved, slices: "Slices") -> Saved:
+        """Return the state of an optimizer with this rank's slices of what is shaped like a parameter."""
+        state: State = {}
+        for name, values in saved.state.items():
+            tensors = {key: slices.cut(name, value) for key, value in values.items() if isinstance(value, Tensor)}
+            state[name] = values | tensors
+        return replace(saved, state=state)
+
+    def load_slices(self, saved: Saved) -> None:
+        """Load the state of the optimizer of a model in slices; its tensors become the optimizer's own.
 
         Args:
-            slices: of this rank.
-            named: the parameters of the optimizer, which were whole.
+            saved: in the model's own layout, with slices of what is shaped like a parameter.
         """
-        whole, own = self.optimizer, slices.own
-        self.optimizer = self.recipe.optimizer.build_grouped((name, own[name]) for name in named)
-        copy_settings(whole, self.optimizer)
-        for name, param in named.items():
-            if state := whole.state.get(param):
-                self.optimizer.state[own[name]] = {key: slices.cut(name, value) for key, value in state.items()}
-        slices.optimizer = self.optimizer
-        del self.state_codec  # it holds the whole parameters
+        assert self.slices is not None
+        self.state_codec.put(replace(saved, state={}), {}, "rank 0")
+        for name, values in saved.state.items():
+            self.optimizer.state[self.slices.own[name]] = dict(values)
 
 
 def copy_settings(source: torch.optim.Optimizer, target: torch.optim.Optimizer) -> None:
