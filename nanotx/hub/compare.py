@@ -1,6 +1,5 @@
 """Compare a run with another program that reads what was exported: ids, texts and logits."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,7 +7,16 @@ import torch
 
 from nanotx.errors import RunError
 from nanotx.hub.huggingface import proof
-from nanotx.hub.huggingface.proof import ROUNDING, TOLERANCE, WindowLogits, Windows, far, some_texts, some_windows
+from nanotx.hub.huggingface.proof import (
+    ROUNDING,
+    TOLERANCE,
+    WindowLogits,
+    Windows,
+    far,
+    moved_by_last_bits,
+    some_texts,
+    some_windows,
+)
 from nanotx.nn.transformer import Transformer
 from nanotx.tokenizers.base import Codec
 
@@ -70,16 +78,16 @@ def compare_logits(
     windows = some_windows(model)
     logits = model(windows)
     scale = float(logits.std())
-    rounding = float((logits[:8] - copy.deepcopy(model).double()(windows[:8])).abs().max()) / scale
-    allowed = max(tolerance, ROUNDING * rounding)
     whole = torch.randint(model.vocab_size, (1, model.context), generator=torch.Generator().manual_seed(1))
-    apart = 0.0
-    for batch in (windows, whole, windows[:3, :1], windows[:2, : max(1, windows.shape[1] // 3)]):
-        difference = far(model(batch), other(batch), scale)
-        if not difference <= allowed:
-            raise RunError(
-                f"{what} computes other logits: they differ by {difference:.1e} of their standard deviation, and "
-                f"{allowed:.1e} is what rounding explains. Nothing was written. Please report this recipe."
-            )
-        apart = max(apart, difference)
+    batches = (windows, whole, windows[:3, :1], windows[:2, : max(1, windows.shape[1] // 3)])
+    apart = float(torch.tensor([far(model(batch), other(batch), scale) for batch in batches]).max())  # NaN if one is
+    allowed = tolerance
+    if not apart <= allowed:
+        moved = moved_by_last_bits(lambda: model(windows[:8]), model.parameters(), scale)
+        allowed = max(allowed, ROUNDING * moved)
+    if not apart <= allowed:
+        raise RunError(
+            f"{what} computes other logits: they differ by {apart:.1e} of their standard deviation, and "
+            f"{allowed:.1e} is what rounding explains. Nothing was written. Please report this recipe."
+        )
     return Agreement(windows=len(windows) + 6, apart=apart, allowed=allowed)

@@ -58,11 +58,13 @@ def drawn(data, name):
 
 def report(what, met):
     """Print the largest of the differences that were met; `-rP` shows it."""
-    exact, single, rounding = (max(column) for column in zip(*met, strict=True))
-    over = sum(each.float32 > TOLERANCE for each in met)
+    exact, single, rounding, _ = (max(column) for column in zip(*met, strict=True))
+    over = [each for each in met if each.float32 > TOLERANCE]
+    share = max((each.float32 / each.allowed for each in over), default=0.0)
     sys.stdout.write(
         f"{what}: {len(met)} models, largest difference {exact:.1e} of the spread in float64, {single:.1e} in float32 "
-        f"({over} over {TOLERANCE:g}), where the class is up to {rounding:.1e} from itself in float64\n"
+        f"({len(over)} over {TOLERANCE:g}, at most {share:.2f} of what is allowed there), where the class is up to "
+        f"{rounding:.1e} from itself in float64\n"
     )
 
 

@@ -139,6 +139,29 @@ def test_folder_that_differs_is_never_given_its_name(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_model_may_differ_by_what_its_last_bits_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(proof, "TOLERANCE", 0.0)
+    found = export(run_of(GPT2), tmp_path / "model").proof
+    assert 0 < found.full <= found.allowed < 5e-5
+
+
+def test_last_bits_move_every_weight_but_zeros():
+    weights = torch.tensor([1.0, -1.0, 0.0, 3.0])
+    met = []
+
+    def compute():
+        met.append(weights.clone())
+        return weights[None, None]
+
+    moved = proof.moved_by_last_bits(compute, [weights], scale=2.0)
+    assert moved == 2**-22 / 2  # the last bit of 3
+    assert weights.tolist() == [1.0, -1.0, 0.0, 3.0]
+    steps = [(other - met[0]).tolist() for other in met[1:]]
+    assert all(one in (2**-23, -(2**-24)) and two in (-(2**-23), 2**-24) and zero == 0 for one, two, zero, _ in steps)
+    assert len({tuple(step) for step in steps}) > 4  # each is another draw
+    assert len(steps) == proof.DRAWS
+
+
 def test_tokenizer_that_differs_is_noticed(tmp_path, monkeypatch):
     other = exporting.described
     monkeypatch.setattr(exporting, "described", lambda codec: other(Char().train([TEXT + "XYZ"])))
