@@ -49,7 +49,6 @@ class Group(Ranks):
         self.dense: list[bool] = []  # whose gradients the last step sent as dense ones, the same on all ranks
         self.owners: Owners | None = None  # of the optimizer's state, where it is divided
         self.slices: Slices | None = None  # of the model, where it is sliced
-        self.entered = 0  # contexts in which the model is whole
         self.orders = dist.new_group(backend="gloo", timeout=PATIENCE)
 
     @property
@@ -152,11 +151,29 @@ class Group(Ranks):
 
     # Longer work that all share.
 
+    @property
+    def in_step(self) -> bool:
+        return self.slices is not None
+
     def check(self) -> None:
         self.agreement.check()
 
+    def between(self, act: Callable[[], None]) -> None:
+        if self.slices is None:
+            act()
+            self.check()
+            return
+        failed = None
+        try:
+            act()
+        except BaseException as error:  # such as Interrupted: no other rank may wait for this one's slices
+            failed = error
+        self.agreement.meet(failed)
+
     def gather(self, compute: Callable[[], list[Any]]) -> list[list[Any]]:
         items, failed = list[Any](), None
+        if self.slices is not None:
+            return self.gather_items(self.compute_in_step(self.slices, compute))
         try:
             if self.agreement.failure is not None:
                 raise self.agreement.failure
@@ -167,6 +184,19 @@ class Group(Ranks):
             self.agreement.give_up()
             failed = error
         self.agreement.meet(failed)
+        return self.gather_items(items)
+
+    def compute_in_step(self, slices: "Slices", compute: Callable[[], list[Any]]) -> list[Any]:
+        """Return what this rank computes while all call the model equally often, and gather its slices each time."""
+        try:
+            with self.agreement.together():
+                return compute()
+        finally:
+            if not self.lost:
+                slices.release()
+
+    def gather_items(self, items: list[Any]) -> list[list[Any]]:
+        """Return what JSON can hold from all ranks, in their order."""
         own = torch.frombuffer(bytearray(json.dumps(items).encode()), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         with self.agreement.together():
@@ -221,15 +251,25 @@ class Group(Ranks):
         """Receive a tensor that a rank sends to rank 0."""
         dist.recv(tensor, rank, group=self.orders)
 
-    def send_state(self) -> None:
-        """Send the state of what this rank owns to rank 0, which has ordered it.
+    def send_state(self, with_optimizer: bool = True) -> None:
+        """Send the state of what this rank has to rank 0, which has ordered it.
+
+        Args:
+            with_optimizer: of a model in slices, send more than the weights.
 
         Raises:
             RankLost: rank 0 has gone.
         """
-        if divided := self.owners or self.slices:
+
+        def send(tensor: Tensor) -> None:
+            dist.send(tensor, 0, group=self.orders)
+
+        if self.slices is not None:
             with self.agreement.together():
-                send_state(divided.state(), lambda tensor: dist.send(tensor, 0, group=self.orders))
+                send_state(self.slices.state(with_optimizer), send)
+        elif self.owners is not None:
+            with self.agreement.together():
+                send_state(self.owners.state(), send)
 
     # A sliced model.
 
@@ -241,29 +281,21 @@ class Group(Ranks):
         self.slices = Slices(model, blocks, self.rank, self.size, device)
         return self.slices
 
-    @contextmanager
-    def whole(self) -> Iterator[None]:
-        if self.slices is None or self.rank:
-            yield
-            return
-        self.entered += 1
-        try:
-            if self.entered == 1:
-                self.order("gather")
-                with self.agreement.together():
-                    self.slices.gather()
-            yield
-        finally:
-            self.entered -= 1
-            if not self.entered and not self.lost:
-                self.order("release")
-                self.slices.release()
+    def collect_slices(self, with_optimizer: bool = True) -> State:
+        assert self.slices is not None
+        self.order("state" if with_optimizer else "weights")
+        tensors = self.slices.whole(self.slices.state(with_optimizer))
+        with self.agreement.together():
+            for rank in range(1, self.size):
 
-    def follow_slices(self, order: Order) -> None:
-        """Let the model be whole, or not any more, as rank 0 has ordered."""
-        if self.slices is not None:
-            with self.agreement.together():
-                self.slices.gather() if order == "gather" else self.slices.release()
+                def place(index: int, key: str, shape: Sequence[int], dtype: torch.dtype, rank: int = rank) -> Tensor:
+                    tensor = tensors[index, key]
+                    rows = tensor[rows_of(len(tensor), rank, self.size)]
+                    assert (list(rows.shape), rows.dtype) == (list(shape), dtype)
+                    return rows
+
+                receive_state(partial(self.receive_tensor, rank), place)
+        return tensors
 
     def own(self, tensor: Tensor) -> Tensor:
         return tensor if self.slices is None else self.slices.local(tensor)

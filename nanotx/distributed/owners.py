@@ -10,13 +10,13 @@ slices, as Muon needs whole matrices.
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from nanotx.distributed.buckets import grouped
+from nanotx.distributed.ranks import State
 
 
 def divide(costs: Sequence[float], ranks: int) -> list[int]:
@@ -127,19 +127,31 @@ def send_state(state: dict[tuple[int, str], Tensor], send: Callable[[Tensor], No
     send(torch.tensor([len(data)]))
     send(data)
     for value in state.values():
-        send(value.detach().cpu().contiguous())
+        if value.numel():
+            send(value.detach().cpu().contiguous())
 
 
-def receive_state(receive: Callable[[Tensor], None]) -> dict[tuple[int, str], Tensor]:
-    """Receive what another rank sends by `send_state`."""
+Place = Callable[[int, str, Sequence[int], torch.dtype], Tensor]
+"""Returns the tensor to fill with what is sent, from the number of the parameter, the key, the shape and the dtype."""
+
+
+def receive_state(receive: Callable[[Tensor], None], place: Place | None = None) -> State:
+    """Receive what another rank sends by `send_state`.
+
+    Args:
+        receive: fills a tensor with what comes next.
+        place: returns where each tensor goes; None for a new tensor.
+    """
     size = torch.zeros(1, dtype=torch.int64)
     receive(size)
     data = torch.empty(int(size), dtype=torch.uint8)
     receive(data)
-    state: dict[tuple[int, str], Tensor] = {}
+    state: State = {}
     for index, key, dtype, shape in json.loads(bytes(data.numpy())):
-        value: Any = torch.empty(shape, dtype=getattr(torch, dtype))
-        receive(value)
+        kind = getattr(torch, dtype)
+        value = torch.empty(shape, dtype=kind) if place is None else place(index, key, shape, kind)
+        if value.numel():
+            receive(value)
         state[index, key] = value
     return state
 

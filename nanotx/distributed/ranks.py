@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 Parallel = Literal["replicas", "owner", "fsdp"]
 """What ranks divide besides the micro-batches: nothing, the optimizer's state, or weights and gradients too."""
 
-Order = Literal["start", "step", "evaluate", "gather", "release", "state", "end"]
+Order = Literal["start", "step", "evaluate", "state", "weights", "end"]
 """What rank 0 tells the others to do next."""
 
 State = dict[tuple[int, str], Tensor]
 """The optimizer's state that a rank has, by the number of the parameter and the key."""
+
+WEIGHT, STATE = "weight", "state/"
+"""Keys of what ranks have in slices: that of a parameter's weights, and the beginning of those of optimizer state."""
 
 
 def rows_of(length: int, rank: int, size: int) -> slice:
@@ -90,6 +93,19 @@ class Ranks(ABC):
     def check(self) -> None:
         """Raise GivenUp where another rank has given up what all are doing; called within longer work."""
 
+    @property
+    def in_step(self) -> bool:
+        """Return whether all ranks have to call the model equally often, since each call gathers its slices."""
+        return False
+
+    def between(self, act: Callable[[], None]) -> None:
+        """Do something between two passes of longer work; raise what it raises, or as `check` does.
+
+        Where ranks are in step, all raise if one does.
+        """
+        act()
+        self.check()
+
     @abstractmethod
     def gather(self, compute: Callable[[], list[Any]]) -> list[list[Any]]:
         """Return what each rank computes, in their order.
@@ -146,9 +162,19 @@ class Ranks(ABC):
         """
         return None
 
-    def whole(self) -> AbstractContextManager[None]:
-        """Return a context in which the model of each rank is whole; rank 0 enters it, and orders the others to."""
-        return nullcontext()
+    def collect_slices(self, with_optimizer: bool = True) -> State:
+        """Return the whole of what ranks have in slices, on the CPU, by the number of the parameter and the key.
+
+        There is nothing where `slice` returns None. Rank 0 alone calls it, and receives tensor by tensor; the others
+        gather nothing.
+
+        Args:
+            with_optimizer: include the optimizer's state that is shaped like its parameter.
+
+        Raises:
+            RankLost: another rank no longer answers.
+        """
+        return {}
 
     def own(self, tensor: Tensor) -> Tensor:
         """Return what this rank has of a parameter or gradient, in the same memory."""

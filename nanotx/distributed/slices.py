@@ -1,13 +1,13 @@
 """Weights, gradients and optimizer state in slices, one for each rank: PyTorch's FSDP2.
 
 Each block is gathered when it computes, and given up again after it; what is outside of blocks, among it an embedding
-tied to the head, is one unit. Gradients are summed over ranks in float32, in the backend's order. To look at the whole
-model, such as for an evaluation or a checkpoint, all ranks gather all units for that time.
+tied to the head, is one unit. Gradients are summed over ranks in float32, in the backend's order. An evaluation gathers
+as a step does. For a checkpoint or a sample rank 0 alone collects what all have.
 
 Source: Zhao et al. 2023, https://arxiv.org/abs/2304.11277
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
-from nanotx.distributed.ranks import rows_of
+from nanotx.distributed.ranks import STATE, WEIGHT, State, rows_of
 from nanotx.nn.empty import allocate
 
 
@@ -55,6 +55,7 @@ class Slices:
             name: nn.Parameter(parameter.to_local().detach(), requires_grad=parameter.requires_grad)
             for name, parameter in self.sliced.items()
         }  # the slices as plain parameters, of the same memory
+        self.names = list(self.own)
         self.optimizer: torch.optim.Optimizer | None = None  # of these
 
     def cut(self, name: str, value: Tensor) -> Tensor:
@@ -82,35 +83,37 @@ class Slices:
 
     # The whole.
 
-    def state(self) -> dict[tuple[int, str], Tensor]:
-        """Return this rank's state of the optimizer, by the number of the parameter and the key."""
-        assert self.optimizer is not None
-        return {
-            (index, key): value
-            for index, parameter in enumerate(self.own.values())
-            for key, value in self.optimizer.state.get(parameter, {}).items()
-        }
+    def state(self, with_optimizer: bool = True) -> State:
+        """Return this rank's slices by the number of the parameter and the key: of weights, and of optimizer state.
 
-    def joined(self, states: Sequence[dict[tuple[int, str], Tensor]]) -> dict[str, dict[str, Tensor]]:
-        """Return the whole state of the optimizer, by parameter and key, from the states of all ranks."""
-        names, whole = list(self.own), dict[str, dict[str, Tensor]]()
-        for (index, key), value in states[0].items():
-            parts = [state[index, key].to(value.device) for state in states]
-            name = names[index]
-            sliced = value.ndim and sum(map(len, parts)) == self.shapes[name][0]
-            whole.setdefault(name, {})[key] = torch.cat(parts) if sliced else value
-        return whole
+        Args:
+            with_optimizer: include the optimizer's state that is shaped like its parameter.
+        """
+        state: State = {}
+        for index, own in enumerate(self.own.values()):
+            state[index, WEIGHT] = own.detach()
+            values = self.optimizer.state.get(own, {}) if with_optimizer and self.optimizer else {}
+            for key, value in values.items():
+                if isinstance(value, Tensor) and value.shape == own.shape:
+                    state[index, STATE + key] = value
+        return state
 
-    def gather(self) -> None:
-        """Let the model have whole weights, as plain parameters, until `release`; all ranks call it."""
-        for unit in reversed(self.units):
-            unit.unshard()
-            unit.set_reshard_after_forward(False, recurse=False)
+    def whole(self, own: State) -> State:
+        """Return whole tensors on the CPU, of which this rank's rows are set.
+
+        Args:
+            own: the slices of this rank.
+        """
+        tensors: State = {}
+        for (index, key), value in own.items():
+            tensor = torch.empty(self.shapes[self.names[index]], dtype=value.dtype)
+            tensor[rows_of(len(tensor), self.rank, self.size)] = value.cpu()
+            tensors[index, key] = tensor
+        return tensors
 
     def release(self) -> None:
-        """Let the model have slices again."""
+        """Give up what is gathered."""
         for unit in self.units:
-            unit.set_reshard_after_forward(unit is not self.model, recurse=False)
             unit.reshard()
 
     def local(self, tensor: Tensor) -> Tensor:

@@ -116,8 +116,12 @@ class Sharing(Protocol):
     rank: int
     size: int
 
-    def check(self) -> None:
-        """Raise where another process has given up."""
+    @property
+    def in_step(self) -> bool:
+        """Whether all processes have to call the model equally often."""
+
+    def between(self, act: Callable[[], None]) -> None:
+        """Do something between two batches; raise what it raises, and where another process has given up."""
 
     def gather(self, compute: Callable[[], list[Figures]]) -> list[list[Figures]]:
         """Return what each process computes, in their order."""
@@ -126,10 +130,11 @@ class Sharing(Protocol):
 class Alone:
     """One process that evaluates by itself."""
 
-    rank, size = 0, 1
+    rank, size, in_step = 0, 1, False
 
-    def check(self) -> None:
-        """Do nothing: there is no other process."""
+    def between(self, act: Callable[[], None]) -> None:
+        """Do something: there is no other process."""
+        act()
 
     def gather(self, compute: Callable[[], list[Figures]]) -> list[list[Figures]]:
         """Return what this process computes."""
@@ -248,7 +253,6 @@ def cross_entropies(
     return [losses for batch, _ in batch_losses(model, eval_text, machine, reduction, context) for losses in batch]
 
 
-@torch.inference_mode()
 def batch_losses(
     model: Transformer,
     eval_text: EvalText,
@@ -272,22 +276,30 @@ def batch_losses(
     training, device, batches = model.training, machine.device, list[tuple[list[Tensor], Spread]]()
     context, ranks = context or model.context, sharing or Alone()
     many = 2**12 if device.type == "cpu" else 2**14  # tokens at once; more do not fit into a CPU's cache
+
+    def losses_of(x: Tokens, y: Tokens, documents: Tokens | None) -> tuple[list[Tensor], Spread]:
+        apart = None if documents is None else documents.to(device)
+        stream = rearrange(model.hidden_states(x.to(device), None, apart), "b t d -> (b t) d")
+        losses, nats = token_losses(model, stream, rearrange(y.to(device), "b t -> (b t)"), reduction)
+        spread = Spread()
+        if reduction == "sum":
+            scored = None if eval_text.packed is None else y != IGNORE
+            spread.take(rearrange(nats, "(b t) -> b t", t=x.shape[1]), scored)
+        return losses, spread
+
     model.eval()
-    try:
-        with machine.autocast():
-            for number, (x, y, documents) in enumerate(eval_text.passes(context, max(1, many // context))):
+    try:  # what is gathered in inference mode could not be trained with, and to leave that mode turns gradients on
+        with torch.inference_mode(not ranks.in_step), torch.no_grad(), machine.autocast():
+            count = 0
+            for number, batch in enumerate(eval_text.passes(context, max(1, many // context))):
+                count = number + 1
                 if number % ranks.size != ranks.rank:
                     continue
-                on_batch()
-                ranks.check()
-                apart = None if documents is None else documents.to(device)
-                stream = rearrange(model.hidden_states(x.to(device), None, apart), "b t d -> (b t) d")
-                losses, nats = token_losses(model, stream, rearrange(y.to(device), "b t -> (b t)"), reduction)
-                spread = Spread()
-                if reduction == "sum":
-                    scored = None if eval_text.packed is None else y != IGNORE
-                    spread.take(rearrange(nats, "(b t) -> b t", t=x.shape[1]), scored)
-                batches.append((losses, spread))
+                ranks.between(on_batch)
+                batches.append(losses_of(*batch))
+            if ranks.in_step and 0 < count % ranks.size <= ranks.rank:
+                ranks.between(on_batch)
+                losses_of(*batch)  # of no use but to the others, who gather slices for theirs
     finally:
         model.train(training)
     return batches

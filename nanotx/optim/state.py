@@ -307,12 +307,19 @@ class StateCodec:
                     group[key] = on_devices_of(group.get(key), copied(values["now"]))
         return groups, []
 
-    def in_canonical_layout(self, own: Saved) -> Saved:
-        """Return a state whose modules are in the canonical layout, where all that they have can be moved there."""
+    def in_canonical_layout(self, own: Saved, like: Mapping[str, Tensor] | None = None) -> Saved:
+        """Return a state whose modules are in the canonical layout, where all that they have can be moved there.
+
+        Args:
+            own: the state.
+            like: tensors shaped like the parameters that it is of; None for the parameters.
+        """
         saved = Saved(groups=own.groups, shared=own.shared, extra=own.extra)
         modules = custom_layouts(self.model)
         for prefix, state in by_module(own.state, modules).items():
-            moved = translate(state, self.parameters, self.to_canonical, self.from_canonical) if prefix else state
+            moved = (
+                translate(state, like or self.parameters, self.to_canonical, self.from_canonical) if prefix else state
+            )
             if moved is None:
                 saved.own_layout.append(prefix)
             saved.state |= state if moved is None else moved

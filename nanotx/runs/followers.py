@@ -168,10 +168,8 @@ def follow(ranks: Group, stop: Stop, load: Sequence[str] = ()) -> int:
                     follower.begin()
             elif order == "evaluate":
                 follower.evaluate()
-            elif order in ("gather", "release"):
-                ranks.follow_slices(order)
-            elif order == "state":
-                ranks.send_state()
+            elif order in ("state", "weights"):
+                ranks.send_state(with_optimizer=order == "state")
             else:
                 follower.step()
     except RankLost as lost:
@@ -284,6 +282,9 @@ class Follower:
             raise
         except Exception as error:
             if self.ranks.agreement.agreed or self.ranks.lost:
+                return
+            if self.ranks.parallel == "fsdp":  # the others wait for this rank's slices
+                self.ranks.agreement.put_down(error)
                 return
             self.ranks.agreement.failure = error
             if self.ranks.agreement.number < met + len(self.eval_texts):

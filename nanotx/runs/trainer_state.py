@@ -42,8 +42,7 @@ def save(
     Returns:
         The checkpoints that are kept only because they contain more than was saved.
     """
-    with trainer.ranks.whole():
-        (tensors, table), weights = trainer.optimizer_state(), trainer.saved_weights()
+    weights, tensors, table = trainer.saved_state()
     progress = trainer.progress
     for name, weight in weights.items():
         if not torch.isfinite(weight).all():

@@ -20,19 +20,19 @@ from nanotx.config.plugin_errors import describe_part
 from nanotx.config.schema import divisors
 from nanotx.data.batches import Windows, step_seed
 from nanotx.data.documents import PackedWindows
-from nanotx.distributed import Alone, Ranks, Sum
+from nanotx.distributed import STATE, WEIGHT, Alone, Ranks, Sum
 from nanotx.errors import ConfigError, Diverged, MemoryFull, RankLost, RunError, is_memory_full
 from nanotx.hardware.device import Machine
 from nanotx.nn.buffers import Buffers
-from nanotx.nn.canonical import from_canonical, to_canonical
+from nanotx.nn.canonical import to_canonical
 from nanotx.nn.dropout import named_dropouts, row_seeded
-from nanotx.nn.empty import is_empty, moved
+from nanotx.nn.empty import allocate, empty_weights, is_empty, moved, set_constants
 from nanotx.nn.hooks import AuxLossModule, OnStepModule
 from nanotx.nn.loss import Head, LossModule
 from nanotx.nn.loss.cross_entropy import CrossEntropy
 from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
-from nanotx.optim.state import LABELS, Saved, State, StateCodec, Table
+from nanotx.optim.state import Saved, State, StateCodec, Table
 from nanotx.recipe import Recipe
 from nanotx.training.compile import compile_blocks
 from nanotx.training.ema import EMA
@@ -402,42 +402,59 @@ class Trainer:
         Raises:
             ConfigError: some of it cannot be saved; names the parameter and the key.
         """
+        return self.saved_state()[1:]
+
+    def saved_state(self) -> tuple[dict[str, Tensor], dict[str, Tensor], Table]:
+        """Return the weights for a checkpoint, and the optimizer's state as `optimizer_state` does.
+
+        Of a model in slices rank 0, which alone calls it, collects them in the memory of the CPU.
+
+        Raises:
+            ConfigError: some of the optimizer's state cannot be saved; names the parameter and the key.
+        """
         if self.slices is None:
             with self.ranks.whole_state():
-                return self.state_codec.save()
-        with self.ranks.whole():
-            return self.whole_codec(self.slices).save()
+                return self.weights(), *self.state_codec.save()
+        own, names = self.state_codec.read(), self.slices.names
+        whole = {(names[index], key): tensor for (index, key), tensor in self.ranks.collect_slices().items()}
+        weights = {name: whole[name, WEIGHT] for name in names}
+        state: State = {
+            name: {key: whole.get((name, STATE + key), value) for key, value in values.items()}
+            for name, values in own.state.items()
+        }
+        saved = self.state_codec.in_canonical_layout(replace(own, state=state), weights)
+        return to_canonical(self.model, weights), *saved.encode()
 
-    def saved_weights(self) -> dict[str, Tensor]:
-        """Return the model's weights for a checkpoint: those that are in slices at other times, copied."""
-        return {name: weight.clone() for name, weight in self.weights().items()} if self.slices else self.weights()
+    @contextmanager
+    def whole_model(self) -> Iterator[Transformer]:
+        """Context with a model that has whole weights, those to evaluate and sample; rank 0 alone enters it."""
+        if self.slices is None:
+            with self.use_eval_weights():
+                yield self.model
+        else:
+            yield self.collected_model(self.slices)
+
+    def collected_model(self, slices: "Slices") -> Transformer:
+        """Return a new model with the weights that all ranks have in slices."""
+        with empty_weights():
+            model = self.recipe.model.build_empty(self.model.vocab_size)
+            model.add_loss(self.recipe.loss, self.recipe.seeds.weights)
+        model = moved(model, self.machine.device).train(self.model.training)
+        model.undefined_ids = self.model.undefined_ids
+        allocate(model, model.parameters(), self.machine.device)
+        parameters, whole = dict(model.named_parameters()), self.ranks.collect_slices(with_optimizer=False)
+        with torch.no_grad():
+            for index, name in enumerate(slices.names):
+                parameters[name].copy_(whole.pop((index, WEIGHT)))
+        set_constants(model, dict(self.model.named_buffers()))
+        return model
 
     def become_whole(self) -> None:
         """Train no more, and have a whole model of its own, where the one that was trained is in slices."""
         if self.slices is None:
             return
-        with self.ranks.whole():
-            weights, buffers = self.saved_weights(), self.buffers.saved()
-        self.model = self.recipe.model.build(self.model.vocab_size, self.recipe.seeds.weights)
-        self.model.add_loss(self.recipe.loss, self.recipe.seeds.weights)
-        self.model.to(self.machine.device).train()
+        self.model = self.collected_model(self.slices)
         self.buffers, self.slices = Buffers(self.model), None
-        self.buffers.load(buffers)
-        own = from_canonical(self.model, weights)
-        with torch.no_grad():
-            for name, param in self.model.named_parameters():
-                param.copy_(own[name])
-
-    def whole_codec(self, slices: "Slices") -> StateCodec:
-        """Return what saves the state of an optimizer that is in slices, while the model is whole."""
-        parameters = dict(self.model.named_parameters())
-        named = {name: param for name, param in parameters.items() if param.requires_grad}
-        optimizer = self.recipe.optimizer.build_grouped(named.items())
-        codec = StateCodec(optimizer, parameters, self.model)
-        copy_settings(self.optimizer, optimizer)
-        for name, state in slices.joined(self.ranks.collect(slices.state())).items():
-            optimizer.state[parameters[name]] = state
-        return codec
 
     def join(self, ranks: Ranks) -> None:
         """Train together with other processes, which are in the same state.
@@ -451,7 +468,7 @@ class Trainer:
         if self.slices is not None:
             own = self.slices.own
             self.optimizer = self.recipe.optimizer.build_grouped((name, own[name]) for name in named)
-            self.state_codec = StateCodec(self.optimizer, own)
+            self.state_codec = StateCodec(self.optimizer, own, self.model)
             self.slices.optimizer = self.optimizer
             if state is not None:
                 self.load_slices(self.cut(state, self.slices))
@@ -478,12 +495,6 @@ class Trainer:
         self.state_codec.put(replace(saved, state={}), {}, "rank 0")
         for name, values in saved.state.items():
             self.optimizer.state[self.slices.own[name]] = dict(values)
-
-
-def copy_settings(source: torch.optim.Optimizer, target: torch.optim.Optimizer) -> None:
-    """Copy the settings of an optimizer's groups, such as their present learning rate, to one with the same groups."""
-    for old, new in zip(source.param_groups, target.param_groups, strict=True):
-        new.update({key: value for key, value in old.items() if key not in LABELS})
 
 
 def taken(params: Iterable[nn.Parameter]) -> list[Tensor | None]:

@@ -106,7 +106,7 @@ def test_others_give_up_a_step_before_their_next_micro_batch(tmp_path):
 
 def evaluated(ranks, spoil):
     """What an evaluation ends with on rank 0, which rank 1 follows; and the seconds."""
-    made = trainer(DENSE)
+    made = trainer(FAST if ranks.parallel == "fsdp" else DENSE)
     made.join(ranks)
     if ranks.rank == 0:
         try:
@@ -121,15 +121,21 @@ def evaluated(ranks, spoil):
     return ["followed", 0.0]
 
 
+@pytest.mark.parametrize("parallel", ["replicas", "fsdp"])
 @pytest.mark.parametrize("failed_before", [True, False])
-def test_evaluation_in_which_a_rank_cannot_take_part_ends_on_all(tmp_path, failed_before):
+def test_evaluation_in_which_a_rank_cannot_take_part_ends_on_all(tmp_path, failed_before, parallel):
     def spoil(made, follower):
         if failed_before:
             follower.ranks.agreement.failure = ValueError("what it computes is wrong")
         else:
             made.use_eval_weights = fail
 
-    results = together(tmp_path / "ranks", 2, lambda ranks: evaluated(ranks, spoil), timeout=TIMEOUT)
+    def action(ranks):
+        ranks.parallel = parallel
+        ranks.reduce = FAST.reduce if parallel == "fsdp" else DENSE.reduce
+        return evaluated(ranks, spoil)
+
+    results = together(tmp_path / "ranks", 2, action, timeout=TIMEOUT)
     assert results == [[HEARD.format(1), 0.0], ["followed", 0.0]]
 
 
@@ -144,7 +150,8 @@ def test_save_to_which_a_rank_cannot_send_its_state_ends_on_all(tmp_path, monkey
                 return timed(lambda: made.optimizer_state() and "no error")
             monkeypatch.setattr(kind, "state", fail)
             while (order := ranks.next_order()) != "end":
-                ranks.send_state() if order == "state" else ranks.follow_slices(order)
+                assert order == "state"
+                ranks.send_state()
         except Exception as error:
             return [f"{type(error).__name__}: {error}", 0.0]
 

@@ -1,6 +1,5 @@
 """Ranks share the windows of an evaluation; the score is that of one process, to the bit."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,9 +7,9 @@ import numpy as np
 import pytest
 from mutated import mutated
 from ranks_helper import together
-from test_same_bits import ALL, DENSE, trainer
+from test_same_bits import ALL, DENSE, MACHINE, trainer
 
-from nanotx.evaluation.loss import EvalText
+from nanotx.evaluation.loss import EvalText, batch_losses
 from nanotx.training.callbacks.evaluation import shared_scores
 
 IDS = np.random.default_rng(2).integers(0, 9, size=4096 * 4 + 100)
@@ -21,14 +20,15 @@ TEXTS = {
 AVERAGED = replace(DENSE, train=replace(DENSE.train, ema_decay=0.9))
 
 
-def scores(recipe, ranks=None, check=lambda: None):
+def scores(recipe, ranks=None, check=lambda: None, steps=1):
     """The scores after a step, as JSON holds them, or what was raised."""
     made = trainer(recipe)
     if ranks is not None:
         made.join(ranks)
-        if ranks.rank:
+    for _ in range(steps):
+        if ranks is not None and ranks.rank:
             ranks.next_order()
-    made.train_step()
+        made.train_step()
     if ranks is not None and ranks.rank:
         assert ranks.next_order() == "evaluate"
     try:
@@ -50,12 +50,45 @@ def test_score_of_four_ranks_is_that_of_one_to_the_bit(tmp_path):
     assert together(tmp_path / "ranks", 4, lambda ranks: scores(AVERAGED, ranks)) == [scores(AVERAGED)] * 4
 
 
-def test_evaluation_that_one_rank_gives_up_ends_on_all_with_its_reason(tmp_path):
+def in_slices(ranks, **others):
+    """The scores of a model in slices, before a step: after it the order of sums would show."""
+    ranks.parallel, ranks.reduce = "fsdp", "fast"
+    return scores(replace(DENSE, reduce="fast"), ranks, steps=0, **others)
+
+
+def test_score_of_a_model_in_slices_is_that_of_one_process_to_the_bit(tmp_path):
+    results = together(tmp_path / "ranks", 2, in_slices)
+    assert results == [scores(DENSE, steps=0)] * 2
+
+
+@pytest.mark.slow
+def test_score_of_a_model_in_three_slices_is_that_of_one_process_to_the_bit(tmp_path):
+    assert together(tmp_path / "ranks", 3, in_slices) == [scores(DENSE, steps=0)] * 3
+
+
+def passes(rank, in_step):
+    """How often one of four ranks calls the model, and how many batches are its share."""
+    calls, model = [], trainer(DENSE).model
+    compute = model.hidden_states
+    model.hidden_states = lambda *inputs: calls.append(rank) or compute(*inputs)
+    sharing = SimpleNamespace(rank=rank, size=4, in_step=in_step, between=lambda act: act(), gather=list)
+    own = batch_losses(model, TEXTS["train"], MACHINE, "sum", sharing=sharing)
+    return [len(calls), len(own)]
+
+
+def test_ranks_whose_slices_the_others_gather_call_the_model_equally_often():
+    assert [passes(rank, in_step=False) for rank in range(4)] == [[2, 2], [2, 2], [1, 1], [1, 1]]
+    assert [passes(rank, in_step=True) for rank in range(4)] == [[2, 2], [2, 2], [2, 1], [2, 1]]
+
+
+@pytest.mark.parametrize("parallel", ["replicas", "fsdp"])
+def test_evaluation_that_one_rank_gives_up_ends_on_all_with_its_reason(tmp_path, parallel):
     def give_up(ranks):
         def check():
             raise ValueError("no more")
 
-        return scores(DENSE, ranks, check if ranks.rank == 1 else lambda: None)
+        own = check if ranks.rank == 1 else lambda: None
+        return in_slices(ranks, check=own) if parallel == "fsdp" else scores(DENSE, ranks, own)
 
     results = together(tmp_path / "ranks", 2, give_up)
     assert results == ["RunError: rank 1: ValueError: no more", "ValueError: no more"]
@@ -75,7 +108,7 @@ def test_wrong_share_of_an_evaluation_changes_its_score(place, old, new):
 
     def of(rank, others):
         made.ranks = SimpleNamespace(
-            rank=rank, size=2, check=lambda: None, gather=others, order=lambda order: None, whole=nullcontext
+            rank=rank, size=2, in_step=False, between=lambda act: act(), gather=others, order=lambda order: None
         )
         return shared_scores(made, {"train": TEXTS["train"]})["train"]
 

@@ -8,6 +8,7 @@ from mutated import mutated
 from ranks_helper import together
 from safetensors.torch import load_file
 from test_same_bits import ALL, ANOTHER_ORDER, DENSE, distance, trained, trainer
+from test_shared_evaluation import TEXTS
 from test_whole_runs import flags, printed, train_together
 from torch import nn
 
@@ -23,6 +24,7 @@ from nanotx.nn.norm import Norm
 from nanotx.optim.muon import Muon
 from nanotx.runs.followers import check_slices
 from nanotx.training.callbacks.base import Callback
+from nanotx.training.callbacks.evaluation import shared_scores
 
 MLP = replace(DENSE, reduce="fast")
 
@@ -32,10 +34,10 @@ def follow(ranks, trainer):
     while (order := ranks.next_order()) != "end":
         if order == "step":
             trainer.train_step()
-        elif order == "state":
-            ranks.send_state()
+        elif order == "evaluate":
+            shared_scores(trainer, TEXTS)
         else:
-            ranks.follow_slices(order)
+            ranks.send_state(with_optimizer=order == "state")
 
 
 def sliced(recipe, steps, ranks):
@@ -46,12 +48,15 @@ def sliced(recipe, steps, ranks):
     if ranks.rank:
         follow(ranks, made)
         return numbers(made)
-    rows = [made.train_step() for _ in range(steps)]
-    with ranks.whole():
-        weights = {name: weight.tolist() for name, weight in made.weights().items()}
-        state = {name: tensor.tolist() for name, tensor in made.optimizer_state()[0].items()}
+    rows, scores = [], []
+    for step in range(steps):
+        if step in (0, 5):  # the next steps see what is changed since
+            scores.append(shared_scores(made, TEXTS)["val"].loss)
+        rows.append(made.train_step())
+    weights, state, _ = made.saved_state()
+    weights, state = ({name: tensor.tolist() for name, tensor in part.items()} for part in (weights, state))
     ranks.order("end")
-    return [rows, weights, state, numbers(made)]
+    return [rows, weights, state, numbers(made), scores]
 
 
 def numbers(made):
@@ -62,9 +67,14 @@ def numbers(made):
 def test_two_ranks_with_slices_train_what_one_process_does(tmp_path):
     results = together(tmp_path / "ranks", 2, lambda ranks: sliced(MLP, 20, ranks))
     assert isinstance(results[0], list), results
-    rows, weights, state, own = results[0]
-    alone = trainer(DENSE)
-    expected = [alone.train_step() for _ in range(20)]
+    rows, weights, state, own, scores = results[0]
+    alone, expected, expected_scores = trainer(DENSE), [], []
+    for step in range(20):
+        if step in (0, 5):
+            expected_scores.append(shared_scores(alone, TEXTS)["val"].loss)
+        expected.append(alone.train_step())
+    assert scores[0] == expected_scores[0]
+    assert scores[1] == pytest.approx(expected_scores[1], abs=1e-4)
     with mutated(*ANOTHER_ORDER):
         other = distance(trained(DENSE, 20)[0], expected)
     assert distance(rows, expected) < 4 * other < 1e-4

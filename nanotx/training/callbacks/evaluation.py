@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from nanotx.evaluation.loss import EvalText, Score, evaluate
+from nanotx.evaluation.loss import EvalText, Score, Sharing, evaluate
 from nanotx.generation import Generation, Sampling
+from nanotx.nn.transformer import Transformer
 from nanotx.training.callbacks.base import Callback
 from nanotx.training.loop import TrainingRun
 from nanotx.training.trainer import Row, Trainer
@@ -31,21 +32,27 @@ def shared_scores(
 ) -> dict[str, Score]:
     """Return the scores of some texts; on another rank than 0, after rank 0's order, take part in computing them.
 
-    Where a model has buffers, each rank's may be of the rows that it saw, and rank 0 evaluates alone.
+    Where a model has buffers, each rank's may be of the rows that it saw, and rank 0 evaluates alone. A model in slices
+    is gathered block by block for each batch, as in a step.
 
     Args:
         trainer: of this rank.
         eval_texts: the same on all ranks.
         check: called between two batches; may raise to stop.
     """
-    ranks = None if trainer.buffers.names else trainer.ranks
-    with trainer.ranks.whole(), trainer.use_eval_weights():
-        if ranks is not None:
-            ranks.order("evaluate")
+
+    def scores(model: Transformer, ranks: Sharing | None) -> dict[str, Score]:
         return {
-            name: evaluate(trainer.model, eval_texts[name], trainer.machine, on_batch=check, sharing=ranks)
+            name: evaluate(model, eval_texts[name], trainer.machine, on_batch=check, sharing=ranks)
             for name in sorted(eval_texts)
         }
+
+    if trainer.buffers.names:
+        with trainer.whole_model() as model:
+            return scores(model, None)
+    with trainer.use_eval_weights():
+        trainer.ranks.order("evaluate")
+        return scores(trainer.model, trainer.ranks)
 
 
 def evaluation(run: TrainingRun, scores: dict[str, Score]) -> Row:
@@ -83,19 +90,19 @@ class Sample(Callback):
 
     def text(self, run: TrainingRun) -> str:
         """Return a text that the model generates, of `train.sample_tokens` tokens; its seed is the step."""
-        generation = Generation(
-            model=run.model,
-            codec=run.tokenizer,
-            prompts=[""],
-            max_new_tokens=run.recipe.train.sample_tokens,
-            sampling=Sampling(seed=run.step),
-        )
-        run.model.eval()
-        try:
-            with run.trainer.ranks.whole(), run.trainer.use_eval_weights():
+        with run.trainer.whole_model() as model:
+            generation = Generation(
+                model=model,
+                codec=run.tokenizer,
+                prompts=[""],
+                max_new_tokens=run.recipe.train.sample_tokens,
+                sampling=Sampling(seed=run.step),
+            )
+            model.eval()
+            try:
                 for _ in generation:
                     run.check()
                     run.doing("sample", generation.completions[0].text)
-        finally:
-            run.model.train()
+            finally:
+                model.train()
         return generation.completions[0].text
