@@ -38,6 +38,16 @@ def check_memory(what: str, size: int, remedy: str) -> None:
         )
 
 
+def leaves_as_much(size: int) -> bool:
+    """Return whether at least as much memory stays free as an allocation takes; True where the system does not say.
+
+    Args:
+        size: of the allocation, in bytes.
+    """
+    memory = memory_info()
+    return memory is None or 2 * size <= memory.available
+
+
 def check_step_memory(plan: Any, model: Any, device: str) -> None:
     """Raise ConfigError if a training step needs more memory than is available.
 

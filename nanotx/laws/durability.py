@@ -6,6 +6,7 @@ it was renamed. So the law applies to any code, whatever its structure.
 
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ MANIFEST, METRICS_LOG = "MANIFEST.json", "metrics.jsonl"
 class Event:
     """A flush, or a rename."""
 
+    thread: int  # that did it
     state: State  # of what was flushed or renamed
     old: Path | None = None  # of a rename
     new: Path | None = None
@@ -71,7 +73,7 @@ def disk_record(folder: Path) -> Iterator[DiskRecord]:
 
     def flushing(fd: Any) -> None:
         fsync(fd)
-        events.append(Event(state=state_of(os.fstat(fd))))
+        events.append(Event(thread=threading.get_ident(), state=state_of(os.fstat(fd))))
 
     def renaming(how: Any) -> Any:
         def renamed(old: Any, new: Any, **where: Any) -> None:
@@ -80,6 +82,7 @@ def disk_record(folder: Path) -> Iterator[DiskRecord]:
                 log = folder / METRICS_LOG
                 events.append(
                     Event(
+                        thread=threading.get_ident(),
                         state=state_of(before.lstat()),
                         old=before,
                         new=after,
@@ -103,10 +106,10 @@ def durable(record: DiskRecord) -> int:
     """Return the number of publications; raise LawBroken unless each was flushed first, in a crash-safe order.
 
     Every file is flushed in its final state before the rename that publishes it; the folder that contains the new name
-    is flushed before anything else is renamed. In a checkpoint, the manifest is flushed after all other files, the
-    folder after the manifest, and metrics.jsonl, in its current state, before the rename. A name that begins with a dot
-    publishes nothing, and a file that was published before may be moved. Each file in the folder at the end was
-    published in this way or was there before, and was not written to since; only metrics.jsonl is appended to.
+    is flushed before the same thread renames anything else. In a checkpoint, the manifest is flushed after all other
+    files, the folder after the manifest, and metrics.jsonl, in its current state, before the rename. A name that begins
+    with a dot publishes nothing, and a file that was published before may be moved. Each file in the folder at the end
+    was published in this way or was there before, and was not written to since; only metrics.jsonl is appended to.
 
     Raises:
         LawBroken: a publication breaks these rules; the message says which.
@@ -114,21 +117,21 @@ def durable(record: DiskRecord) -> int:
     flushed: dict[State, int] = {}
     named = set(record.begun)
     published = {state[0]: state for state in record.begun.values()}
-    waiting: dict[Key, Path] = {}
+    waiting: dict[tuple[int, Key], Path] = {}  # by the thread and the folder
     count = 0
     for at, event in enumerate(record.events):
         if event.old is None or event.new is None:
             flushed[event.state] = at
-            waiting.pop(event.state[0], None)
+            waiting.pop((event.thread, event.state[0]), None)
             continue
-        for earlier in waiting.values():
+        for earlier in [path for (thread, _), path in waiting.items() if thread == event.thread]:
             raise LawBroken(f"durable: {earlier} was published, and its folder not flushed before {event.new} came.")
         published |= {state[0]: state for state in event.inside.values()}
         if event.new.name.startswith(".") or event.old in named:  # a temporary name, or a mere move
             continue
         count += 1
         named.add(event.new)
-        waiting[event.parent] = event.new
+        waiting[event.thread, event.parent] = event.new
         for name, state in event.inside.items():
             if state not in flushed:
                 raise LawBroken(f"durable: {event.new}: {name} was not flushed, as it is, before the rename.")

@@ -1,7 +1,7 @@
 """The callbacks that write a run's folder and show it: metrics log, samples, display, checkpoints."""
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -142,6 +142,9 @@ class BusyMachine(Callback):
         if self.done:
             return
         self.contention = self.contention or Contention()
+        if run.under_way:  # its thread waits too, and makes others wait
+            self.contention.waiting_threads()
+            return
         if self.contention.seconds < self.STRETCH:
             return
         waiting = self.contention.waiting_threads()
@@ -222,16 +225,19 @@ class RunFiles(Callback):
                 "file lacks is kept in memory, and written as soon as the disk takes it."
             )
 
-    def sync(self) -> None:
-        """Return when all rows so far are on the disk.
+    @contextmanager
+    def synced(self) -> Iterator[None]:
+        """Context in which all rows so far are on the disk, and another thread that has a row to write waits.
 
         Raises:
             RunError: the disk refuses them.
         """
-        try:
-            self.log.sync()
-        except OSError as error:
-            raise RunError(f"{self.folder.metrics}: cannot be flushed: {error.strerror or error}.") from None
+        with self.log.lock:
+            try:
+                self.log.sync()
+            except OSError as error:
+                raise RunError(f"{self.folder.metrics}: cannot be flushed: {error.strerror or error}.") from None
+            yield
 
     def finish(self) -> None:
         """Ask the disk once more for what could not be written.

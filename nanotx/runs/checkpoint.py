@@ -21,10 +21,12 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -48,11 +50,18 @@ UNNUMBERED = re.compile(r"\.step-[0-9]+(\.old)?")
 Content = str | dict[str, Tensor]
 
 
-def write_atomic(folder: Path, files: dict[str, Content]) -> None:
+def write_atomic(
+    folder: Path, files: dict[str, Content], publishing: AbstractContextManager[object] | None = None
+) -> None:
     """Write a folder of texts and tensors so that it appears complete or not at all.
 
+    Args:
+        folder: its name.
+        files: the contents of its files.
+        publishing: a context in which the folder gets its name.
+
     Raises:
-        RunError: the disk refused; nothing new is left under the folder's name.
+        RunError: the disk refused, or `publishing` did; nothing new is left under the folder's name.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     old = temporary.with_name(f"{temporary.name}.old")
@@ -69,13 +78,18 @@ def write_atomic(folder: Path, files: dict[str, Content]) -> None:
         disk.write(temporary / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode("utf-8"))
         disk.sync(temporary / MANIFEST)
         disk.sync(temporary)
-        if folder.exists() or folder.is_symlink():  # one that did not verify and was passed over, or is saved again
-            own = other_step(folder) is None and holds_only(folder, {MANIFEST, *files} | listed(folder))
-            disk.rename(folder, old if own else unused_path(folder))
-        disk.rename(temporary, folder)
+        with publishing or nullcontext():
+            if folder.exists() or folder.is_symlink():  # one that did not verify and was passed over, or is saved again
+                own = other_step(folder) is None and holds_only(folder, {MANIFEST, *files} | listed(folder))
+                disk.rename(folder, old if own else unused_path(folder))
+            disk.rename(temporary, folder)
         disk.sync(folder.parent)
         disk.sync(folder.parent.parent)
         disk.remove(old)
+    except RunError:
+        with suppress(OSError):
+            disk.remove(temporary)
+        raise
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
             disk.remove(temporary)
@@ -155,7 +169,7 @@ def check_written(file: Path, content: Content) -> None:
         try:
             with safe_open(file, "pt") as opened:
                 same = set(opened.keys()) == content.keys() and all(
-                    bits(opened.get_tensor(name)).equal(bits(tensor)) for name, tensor in content.items()
+                    np.array_equal(bits(opened.get_tensor(name)), bits(tensor)) for name, tensor in content.items()
                 )
         except RuntimeError as error:  # safetensors raises it for errors of the system, such as too many open files
             raise OSError(errno.EIO, str(error), str(file)) from None
@@ -163,9 +177,38 @@ def check_written(file: Path, content: Content) -> None:
         raise OSError(errno.EIO, "what was read back is not what was written", str(file))
 
 
-def bits(tensor: Tensor) -> Tensor:
-    """Return the bytes of a tensor, on the CPU."""
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Integers by their size in bytes."""
+
+
+def bits(tensor: Tensor) -> "np.ndarray[Any, np.dtype[Any]]":
+    """Return the bits of a tensor's elements as integers.
+
+    NumPy compares them in one thread; PyTorch would take some from the steps that go on meanwhile.
+    """
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(INTEGERS[flat.dtype.itemsize]).numpy()
+
+
+def copied(files: dict[str, Content]) -> dict[str, Content]:
+    """Return the contents of files, all tensors copied into the memory of the CPU.
+
+    The copy is complete on return; that of a GPU's tensors is in page-locked memory, to which it copies faster.
+    """
+    contents: dict[str, Content] = {
+        name: content if isinstance(content, str) else {key: copy(tensor) for key, tensor in content.items()}
+        for name, content in files.items()
+    }
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return contents
+
+
+def copy(tensor: Tensor) -> Tensor:
+    """Return a contiguous copy of a tensor in the memory of the CPU; complete after the next synchronisation."""
+    on_gpu = tensor.device.type == "cuda"
+    target = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=on_gpu)
+    return target.copy_(tensor.detach(), non_blocking=on_gpu)
 
 
 def in_tensors(content: dict[str, Tensor]) -> disk.Content:

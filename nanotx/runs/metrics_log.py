@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -59,6 +60,8 @@ class MetricsLog:
             if row["step"] <= step and not (eval_pending and row["step"] == step and row["event"] in EVAL_EVENTS)
         ]
         self.path = path
+        self.lock = threading.RLock()
+        """Held by who writes, and by who needs the file as it is."""
         self._pending: list[str] = []  # rows not yet written
         self.notes: list[str] = []
         """Messages for the user about the state of the file."""
@@ -85,7 +88,8 @@ class MetricsLog:
         A file in its place is copied aside first. If the disk refuses, the next row tries again.
         """
         try:
-            return self._restore()
+            with self.lock:
+                return self._restore()
         except OSError:
             return ""
 
@@ -119,8 +123,10 @@ class MetricsLog:
         nonfinite = [key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
         if nonfinite:
             row = row | dict.fromkeys(nonfinite) | {"nonfinite": nonfinite}
-        self._pending.append(json.dumps(row, allow_nan=False) + "\n")
-        return self.flush()
+        line = json.dumps(row, allow_nan=False) + "\n"
+        with self.lock:
+            self._pending.append(line)
+            return self.flush()
 
     def flush(self) -> OSError | None:
         """Write all pending rows; return the error if they cannot be written."""

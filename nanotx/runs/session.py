@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import nanotx
@@ -21,11 +22,12 @@ from nanotx.errors import (
     RunError,
     TextError,
     TokenizerError,
+    is_memory_full,
     shell_quoted,
 )
 from nanotx.files import clear, is_blank, read_regular, write_atomic
 from nanotx.hardware.device import Machine, choose_machine, make_deterministic
-from nanotx.hardware.memory import keep_freed_memory
+from nanotx.hardware.memory import GIB, keep_freed_memory, leaves_as_much
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import Options
@@ -43,7 +45,7 @@ from nanotx.runs.resume_check import Survey, changes, check_resumable, recipe_di
 from nanotx.runs.shared import Shared
 from nanotx.runs.start_warnings import NOT_ROUND_TRIPPING, text_warnings, warmup_warning
 from nanotx.runs.summary import summarize, title
-from nanotx.runs.trainer_state import prune, read_state, save
+from nanotx.runs.trainer_state import Contents, contents, prune, publish, read_state
 from nanotx.runs.valid import TEXT, Proven
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers.char import Char
@@ -131,6 +133,7 @@ class Session:
         self.trainer = Trainer(recipe, model, self.texts.windows, machine)
         if self.ranks.parallel == "fsdp" and self.ranks.size > 1:
             check_slices(self.trainer, self.callbacks)
+        self.waits = False  # training has waited for a checkpoint that there was no memory to copy
         self.kept: set[Path] = set()  # old checkpoints that are not removed, because files were added to them
         self.loaded: list[RecordedFile] = []  # files that --load imported; recorded in checkpoints and in the summary
         if recipe.train.micro_batch_size == "auto":
@@ -286,9 +289,10 @@ class Session:
                 lead(self.ranks, self.trainer, self.texts, stop=self.stop)
                 self.train()
             files.finish()
-            if run.saved:
-                # the last evaluation came after the last checkpoint, and may be the best
-                self.note_kept(prune(self.trainer, self.folder, run.saved, self.proven))
+            # the last evaluation came after the last checkpoint, and may be the best
+            kept = prune(self.trainer, self.folder, run.saved, self.proven) if run.saved else []
+            if warning := self.describe_kept(kept):
+                run.warn(warning)
             figures = summarize(self.trainer, self.texts, self.peak, self.budget, self.loaded)
             write_atomic(self.folder.summary, json.dumps(figures, indent=1, allow_nan=False) + "\n")
             run.publish({"event": "end", "step": progress.step, "complete": figures["complete"]})
@@ -494,7 +498,7 @@ class Session:
             return f"No step was taken, and {folder} is removed. Correct the file and try again."
         if self.trainer.consistent and self.ranks.has_whole_state and step > self.run.saved:
             try:
-                self.run.save()
+                self.run.save_and_wait()
             except ConfigError:  # what brought us here: the state of a part cannot be saved
                 if not self.run.saved and not self.options.resume:
                     self.leaves_nothing = True
@@ -522,22 +526,55 @@ class Session:
             again = f"nanotx report {shell_quoted(self.folder.path)}{self.own_flags()}"
             self.display.say(f"warning: no {self.folder.report.name}: {failure(error)} {again} tries again.")
 
-    def save(self) -> None:
-        """Write a checkpoint, after the rows of the steps before it are flushed to the disk."""
-        self.check_place()
-        self.files.sync()
-        self.note_kept(save(self.trainer, self.folder, self.texts, self.proven, self.check_place, self.loaded))
+    def save(self) -> Callable[[], str] | None:
+        """Copy the state of this step, and return what writes it; where there is no memory for a copy, write it here.
 
-    def note_kept(self, paths: list[Path]) -> None:
-        """Warn once about each old checkpoint that is kept because it holds files that nanotx did not write."""
+        The first checkpoint of a run is written here too: it shows whether the disk takes one.
+        """
+        self.check_place()
+        now = contents(self.trainer, self.texts, self.loaded)
+        if now.step > 1 and (copied := self.copied(now)) is not None:
+            return partial(self.write_checkpoint, copied)
+        if warning := self.write_checkpoint(now):
+            self.run.warn(warning)
+        return None
+
+    def copied(self, now: Contents) -> Contents | None:
+        """Return a copy of a checkpoint's contents; None where there is no memory for it, which is said once."""
+        needed = now.nbytes
+        try:
+            if leaves_as_much(needed):
+                return now.copied()
+        except (MemoryError, RuntimeError) as error:
+            if not is_memory_full(error):
+                raise
+        if not self.waits:
+            self.waits = True
+            self.run.warn(
+                f"step {now.step}: too little memory is free for a copy of {needed / GIB:,.2f} GiB, which would be "
+                "written while training continues; training waits for each checkpoint."
+            )
+        return None
+
+    def write_checkpoint(self, contents: Contents) -> str:
+        """Publish a checkpoint, after all rows so far are flushed to the disk; return a warning, or ""."""
+        kept = publish(contents, self.folder, self.proven, self.check_place, self.files.synced())
+        return self.describe_kept(kept)
+
+    def describe_kept(self, paths: list[Path]) -> str:
+        """Return a warning about old checkpoints that are kept because they hold files that nanotx did not write.
+
+        Each is named once; without any, it is "".
+        """
         new = [path for path in paths if path not in self.kept]
         self.kept.update(new)
-        if new:
-            names = ", ".join(path.name for path in new)
-            self.run.warn(
-                f"{self.folder.checkpoints}: {names}: no longer needed, but kept: it was changed, or holds "
-                "files that nanotx did not write. Remove it, or move it to another folder."
-            )
+        if not new:
+            return ""
+        names = ", ".join(path.name for path in new)
+        return (
+            f"{self.folder.checkpoints}: {names}: no longer needed, but kept: it was changed, or holds "
+            "files that nanotx did not write. Remove it, or move it to another folder."
+        )
 
     def own_flags(self) -> str:
         """Return the flags that import the user's files again, for a command to print."""

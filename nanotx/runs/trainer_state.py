@@ -3,11 +3,10 @@
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from nanotx.config.schema import INT_LIMIT
 from nanotx.config.toml import write_toml
@@ -15,6 +14,7 @@ from nanotx.errors import ConfigError, Diverged, RunError
 from nanotx.optim.state import Table
 from nanotx.optim.state import check_table as check_optimizer
 from nanotx.runs import checkpoint, valid
+from nanotx.runs.checkpoint import Content
 from nanotx.runs.folder import RunFolder
 from nanotx.runs.formats import FORMAT, check_format
 from nanotx.runs.loaded_files import KEY, RecordedFile, read_record, to_record
@@ -33,19 +33,54 @@ def save(
     check_place: Callable[[], None] = lambda: None,
     loaded: Sequence[RecordedFile] = (),
 ) -> list[Path]:
-    """Publish a checkpoint of this step, and remove those that are no longer needed.
+    """Publish a checkpoint of this step, and remove those that are no longer needed, as `publish` does.
 
-    All its contents come from memory, not from the run's folder. Of the older ones, only those that verify are counted;
-    `proven` remembers which do. Before any is removed, `check_place` raises if the folder is another run's by now.
-    `loaded` are the files that this process imported by --load.
+    Args:
+        trainer: whose state is saved.
+        folder: of the run.
+        texts: its data.
+        proven: as in `publish`.
+        check_place: likewise.
+        loaded: the files that this process imported by --load.
 
     Returns:
         The checkpoints that are kept only because they contain more than was saved.
     """
+    return publish(contents(trainer, texts, loaded), folder, proven or Proven(), check_place)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """The contents of a checkpoint."""
+
+    step: int
+    best: int  # the step of the best checkpoint so far
+    files: dict[str, Content]
+
+    @property
+    def nbytes(self) -> int:
+        """The size of all tensors."""
+        named = [content for content in self.files.values() if not isinstance(content, str)]
+        return sum(tensor.nbytes for tensors in named for tensor in tensors.values())
+
+    def copied(self) -> "Contents":
+        """Return a copy in the memory of the CPU, which no step changes."""
+        return replace(self, files=checkpoint.copied(self.files))
+
+
+def contents(trainer: Trainer, texts: Dataset, loaded: Sequence[RecordedFile] = ()) -> Contents:
+    """Return the contents of a checkpoint of this step; the tensors are those of the trainer, which a step changes.
+
+    All comes from memory, nothing from the run's folder.
+
+    Raises:
+        Diverged: a weight is not finite, or a number of the optimizer's is NaN.
+        ConfigError: the state of the optimizer cannot be saved.
+    """
     weights, tensors, table = trainer.saved_state()
     progress = trainer.progress
     for name, weight in weights.items():
-        if not torch.isfinite(weight).all():
+        if not valid.all_finite(weight):
             raise Diverged(not_saved(trainer, f"the weights of {name} are not finite, and are not saved"))
     for name, tensor in tensors.items():
         if valid.has_nan(tensor):
@@ -63,21 +98,48 @@ def save(
     others = {"ema.safetensors": trainer.eval_weights()} if trainer.ema else {}
     if buffers := trainer.buffers.saved():
         others[valid.BUFFERS] = buffers
-    sound, path = proven or Proven(), folder.checkpoints / f"step-{progress.step}"
-    checkpoint.write_atomic(
-        path,
-        {
-            "model.safetensors": weights,
-            "optimizer.safetensors": tensors,
-            **others,
-            "trainer.json": in_json(state, table),
-            "recipe.toml": write_toml(trainer.recipe),
-            "tokenizer.json": texts.codec.to_json(),
-        },
-    )
+    files: dict[str, Content] = {
+        "model.safetensors": weights,
+        "optimizer.safetensors": tensors,
+        **others,
+        "trainer.json": in_json(state, table),
+        "recipe.toml": write_toml(trainer.recipe),
+        "tokenizer.json": texts.codec.to_json(),
+    }
+    return Contents(step=progress.step, best=best_step(trainer, progress.step), files=files)
+
+
+def publish(
+    contents: Contents,
+    folder: RunFolder,
+    proven: Proven,
+    check_place: Callable[[], None] = lambda: None,
+    publishing: AbstractContextManager[object] | None = None,
+) -> list[Path]:
+    """Publish a checkpoint, and remove those that are no longer needed.
+
+    Another thread may take steps meanwhile, if it does not change the contents.
+
+    Args:
+        contents: of the checkpoint.
+        folder: of the run.
+        proven: remembers which checkpoints verify; of the older ones, only those are counted.
+        check_place: raises if the folder is another run's by now; called before any checkpoint is removed.
+        publishing: a context in which the checkpoint gets its name.
+
+    Returns:
+        The checkpoints that are kept only because they contain more than was saved.
+    """
+    path = folder.checkpoints / f"step-{contents.step}"
+    checkpoint.write_atomic(path, contents.files, publishing)
     check_place()
-    sound.add(path)
-    return prune(trainer, folder, progress.step, sound)
+    proven.add(path)
+    return checkpoint.prune(folder.checkpoints, keep=KEEP, best=contents.best, newest=contents.step, sound=proven)
+
+
+def best_step(trainer: Trainer, newest: int) -> int:
+    """Return the step of the best evaluation so far; `newest`, where there was none."""
+    return int(trainer.progress.best.get("step", newest))
 
 
 def not_saved(trainer: Trainer, reason: str) -> str:
@@ -111,7 +173,7 @@ def prune(trainer: Trainer, folder: RunFolder, newest: int, proven: Proven | Non
     Returns:
         The checkpoints that are kept only because they contain more than was saved.
     """
-    best = trainer.progress.best.get("step", newest)
+    best = best_step(trainer, newest)
     return checkpoint.prune(folder.checkpoints, keep=KEEP, best=best, newest=newest, sound=proven or Proven())
 
 

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from nanotx.runs import checkpoint, valid
 from nanotx.runs.metrics_log import read
 from nanotx.selftest import Broken, Case, Finding
 from nanotx.selftest.child import Child, Disturbance, Ended
+from nanotx.selftest.saves import Place, wrap_disk
 from nanotx.selftest.tiny_runs import (
     EVERY,
     KIND,
@@ -29,6 +31,7 @@ from nanotx.selftest.tiny_runs import (
     undisturbed,
     wait_until,
 )
+from nanotx.training.signals import DELIBERATE
 
 POSIX = sys.platform != "win32"
 
@@ -46,6 +49,8 @@ def every(seed: int) -> Iterator[tuple[str, Callable[[Path], Finding]]]:
         yield f"{name}: it saves and prints how to resume", partial(stopped, name, draw)
     if POSIX:
         yield "a second SIGINT: it ends at once", twice
+        yield "SIGTERM while a checkpoint is written beside the steps", stopped_in_save
+        yield "a second SIGINT while a checkpoint is written beside the steps", twice_in_save
         for k in (1, 2, 3):
             yield f"SIGTERM while text {k} is evaluated", partial(stopped_in_evaluation, k)
         for limit in (300, 5_000, 20_000):
@@ -105,6 +110,27 @@ def twice(folder: Path) -> Finding:
     ended = child.finish()
     check_end(ended, 130, 0)
     return resumed(folder, f"ended with {ended.code} after {ended.seconds:.1f} s")
+
+
+def stopped_in_save(folder: Path) -> Finding:
+    """Send SIGTERM while the run takes steps and writes a checkpoint: it is published, and then that of the last step."""
+    ended = begin(KIND, folder, disturb=partial(signals_in_save, [signal.SIGTERM])).finish()
+    check_end(ended, 143)
+    if EVERY not in checkpoint.steps(folder / "run" / "checkpoints"):
+        raise Broken(f"the checkpoint that was under way is missing: {last_line(ended)}")
+    if steps := lost(folder / "run"):
+        raise Broken(f"{steps} steps were lost, and the signal leaves time to save")
+    return resumed(folder, "saved twice")
+
+
+def twice_in_save(folder: Path) -> Finding:
+    """Send a second SIGINT while the run waits for a checkpoint that is under way: it ends without that one."""
+    signals = [signal.SIGINT, signal.SIGINT]
+    ended = begin(KIND, folder, disturb=partial(signals_in_save, signals, stuck=True)).finish()
+    check_end(ended, 130)
+    if [*checkpoint.steps(folder / "run" / "checkpoints")] != [1]:
+        raise Broken(f"a checkpoint is there that could not be written: {last_line(ended)}")
+    return resumed(folder, f"ended after {ended.seconds:.1f} s")
 
 
 def stopped_in_evaluation(k: int, folder: Path) -> Finding:
@@ -218,6 +244,26 @@ def term_in_evaluation(k: int) -> None:
         return inner(*arguments, **options)
 
     vars(evaluation)["evaluate"] = outer
+
+
+def signals_in_save(numbers: list[signal.Signals], stuck: bool = False) -> None:
+    """Send signals to this process when it writes the second checkpoint of its run, each when the last was heard.
+
+    Args:
+        numbers: the signals.
+        stuck: never write that checkpoint.
+    """
+    place, sent = Place(beside=True, number=4), Event()
+
+    def before(now: Place, name: str, paths: tuple[Path, ...]) -> None:
+        if now == place:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+                time.sleep(2 * DELIBERATE)
+            if stuck:
+                sent.wait()
+
+    wrap_disk(before)
 
 
 def unread_pipe() -> None:

@@ -7,7 +7,17 @@ from pathlib import Path
 
 from nanotx.selftest import Broken, Case, Finding
 from nanotx.selftest.child import Child
-from nanotx.selftest.tiny_runs import EVERY, KINDS, arguments, begin, check_same, last_line, lost, undisturbed
+from nanotx.selftest.tiny_runs import (
+    EVERY,
+    KINDS,
+    MOST_LOST,
+    arguments,
+    begin,
+    check_same,
+    last_line,
+    lost,
+    undisturbed,
+)
 
 
 def cases(seed: int, count: int, device: str = "cpu") -> list[Case]:
@@ -31,7 +41,7 @@ def killed(kind: str, draw: random.Random, device: str, folder: Path) -> Finding
         child.kill()
         child.finish()
         steps = lost(folder / "run")
-        if steps > EVERY:
+        if steps > MOST_LOST:
             raise Broken(f"killed after {after:.3f} s: {steps} steps were lost, and the run saves every {EVERY}")
         worst = max(worst, steps)
         moments.append(f"{after:.2f} s")

@@ -13,8 +13,18 @@ from typing import Any
 
 from nanotx.selftest import Broken, Case, Finding
 from nanotx.selftest.child import Child, Disturbance, Ended
-from nanotx.selftest.saves import kill_before
-from nanotx.selftest.tiny_runs import EVERY, KINDS, arguments, check_same, last_line, lost, undisturbed, write_corpus
+from nanotx.selftest.saves import Place, kill_before
+from nanotx.selftest.tiny_runs import (
+    EVERY,
+    KINDS,
+    MOST_LOST,
+    arguments,
+    check_same,
+    last_line,
+    lost,
+    undisturbed,
+    write_corpus,
+)
 
 SIZE = 2
 KIND = "byte, adamw, no dropout"
@@ -29,8 +39,8 @@ JOINING = 10
 SAVES = 4
 """Operations on the disk at which rank 0 is killed."""
 
-OPERATIONS = 60
-"""Of those that a run makes on the disk, the last at which it is killed."""
+OPERATIONS = {False: (8, 40), True: (1, 60)}
+"""Of those that a run makes on the disk, the first and the last at which it is killed: of the steps, and beside them."""
 
 
 def cases(seed: int, kills: int) -> list[Case]:
@@ -41,9 +51,11 @@ def cases(seed: int, kills: int) -> list[Case]:
         draw = random.Random(f"{seed} rank {number}")
         rank = draw.randrange(SIZE)
         planned.append(Case(name=f"ranks/{number + 1}: rank {rank} killed", run=partial(killed, rank, draw)))
-    for operation in random.Random(f"{seed} ranks save").sample(range(8, OPERATIONS), min(SAVES, kills)):
-        name = f"ranks/rank 0 killed before operation {operation} on the disk"
-        planned.append(Case(name=name, run=partial(killed_in_save, operation)))
+    numbers = [(beside, range(first, last)) for beside, (first, last) in OPERATIONS.items()]
+    places = [Place(beside=beside, number=number) for beside, of_thread in numbers for number in of_thread]
+    for place in random.Random(f"{seed} ranks save").sample(places, min(SAVES, kills)):
+        name = f"ranks/rank 0 killed before operation {place} on the disk"
+        planned.append(Case(name=name, run=partial(killed_in_save, place)))
     planned.append(Case(name="ranks/rank 1 delayed past the timeout", run=delayed))
     return planned
 
@@ -57,10 +69,10 @@ def killed(rank: int, draw: random.Random, folder: Path) -> Finding:
     return finding(children, folder, f"killed after {after:.2f} s")
 
 
-def killed_in_save(operation: int, folder: Path) -> Finding:
+def killed_in_save(place: Place, folder: Path) -> Finding:
     """Kill rank 0 before an operation on the disk, resume, and compare every bit."""
-    children = begin(folder, {0: partial(kill_before, operation)}, "--rank-timeout", str(JOINING))
-    return finding(children, folder, f"killed before operation {operation}")
+    children = begin(folder, {0: partial(kill_before, place)}, "--rank-timeout", str(JOINING))
+    return finding(children, folder, f"killed before operation {place}")
 
 
 def delayed(folder: Path) -> Finding:
@@ -83,7 +95,7 @@ def finding(children: list[Child], folder: Path, what: str) -> Finding:
     if wrong := [code for code in codes if code not in (0, 4, -9, -15)]:
         raise Broken(f"a rank ended with {wrong[0]}")
     steps = lost(folder / "run") if (folder / "run").exists() else 0
-    if steps > EVERY:
+    if steps > MOST_LOST:
         raise Broken(f"{steps} steps were lost, and the run saves every {EVERY}")
     ended: list[Ended] = [child.finish() for child in begin(folder, {}, "--resume")]
     if any(end.code for end in ended):

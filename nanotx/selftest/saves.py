@@ -1,7 +1,8 @@
 """A disk that fails a run at each of its operations: killed before or after it, refused, or the power lost.
 
 Every change of a run's folder, except the rows of its metrics log, goes through `nanotx.disk`, whose functions are
-wrapped here.
+wrapped here. The operations of the thread that takes the steps and those of the thread that writes a checkpoint beside
+them are counted apart: each has an order, and the two come in any.
 """
 
 import errno
@@ -9,7 +10,9 @@ import os
 import random
 import signal
 import tempfile
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +20,24 @@ from typing import Any, Literal
 from nanotx import disk
 from nanotx.selftest import Broken, Case, Finding
 from nanotx.selftest.child import Disturbance
-from nanotx.selftest.tiny_runs import EVERY, KIND, begin, check_same, last_line, lost, resume
+from nanotx.selftest.tiny_runs import EVERY, KIND, MOST_LOST, begin, check_same, last_line, lost, resume
 
 DISK_FUNCTIONS = ("make", "write", "sync", "rename", "remove")
 """The functions of `nanotx.disk`."""
 REFUSALS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """An operation on the disk: its number from 1 in the thread that does it."""
+
+    beside: bool = False  # of the thread that writes a checkpoint beside the steps
+    number: int
+
+    def __str__(self) -> str:
+        return f"{'beside ' * self.beside}{self.number}"
+
+
 Loss = Literal["content", "zeros", "half", "names"]
 LOSSES: tuple[Loss, ...] = ("content", "zeros", "half", "names")
 
@@ -29,29 +45,33 @@ LOSSES: tuple[Loss, ...] = ("content", "zeros", "half", "names")
 def cases(seed: int, count: int | None) -> list[Case]:
     """Return a case for each operation and each way to fail; or `count` of them, drawn by the seed."""
     ways: list[tuple[str, Disturbance]] = []
-    for k, what in enumerate(operations(), start=1):
-        draw = random.Random(f"{seed} save {k}")
+    for place, what in operations():
+        draw = random.Random(f"{seed} save {place}")
         refusal, loss = draw.choice(REFUSALS), draw.choice(LOSSES)
         ways += [
-            (f"killed before {k}, {what}", partial(kill_before, k)),
-            (f"killed after {k}, {what}", partial(kill_after, k)),
-            (f"{errno.errorcode[refusal]} at {k}, {what}", partial(fail_at, k, refusal)),
-            (f"power lost at {k}, {what}: {loss}", partial(lose_power_at, k, loss)),
+            (f"killed before {place}, {what}", partial(kill_before, place)),
+            (f"killed after {place}, {what}", partial(kill_after, place)),
+            (f"{errno.errorcode[refusal]} at {place}, {what}", partial(fail_at, place, refusal)),
+            (f"power lost at {place}, {what}: {loss}", partial(lose_power_at, place, loss)),
         ]
     if count is not None:
         ways = random.Random(f"{seed} save").sample(ways, min(count, len(ways)))
     return [Case(name=f"save/{name}", run=partial(disturbed, disturb)) for name, disturb in ways]
 
 
-def operations() -> list[str]:
-    """Return the operations of a run on the disk, in order."""
+def operations() -> list[tuple[Place, str]]:
+    """Return the operations of a run on the disk, those of each thread in order."""
     with tempfile.TemporaryDirectory() as name:
         folder, log = Path(name) / "whole", Path(name) / "log"
         folder.mkdir()
         ended = begin(KIND, folder, disturb=partial(record, log)).finish()
         if ended.code != 0:
             raise Broken(f"the run whose operations were counted ended with {ended.code}: {last_line(ended)}")
-        return log.read_text(encoding="utf-8").splitlines()
+        places = list[tuple[Place, str]]()
+        for line in log.read_text(encoding="utf-8").splitlines():
+            thread, number, what = line.split(" ", 2)
+            places.append((Place(beside=thread == "beside", number=int(number)), what))
+        return places
 
 
 def disturbed(disturb: Disturbance, folder: Path) -> Finding:
@@ -64,7 +84,7 @@ def disturbed(disturb: Disturbance, folder: Path) -> Finding:
     if ended.code == 4 and "RunError: " not in ended.err:
         raise Broken(f"the run printed no error message: {last_line(ended)}")
     steps = lost(folder / "run") if (folder / "run").exists() else 0
-    if steps > EVERY and ended.code != 4:  # where the disk refuses every save, the run reports it and continues
+    if steps > MOST_LOST and ended.code != 4:  # where the disk refuses every save, the run reports it and continues
         raise Broken(f"{steps} steps were lost, and the run saves every {EVERY}")
     resume(KIND, folder)
     check_same(KIND, folder / "run")
@@ -81,44 +101,48 @@ def disturbed(disturb: Disturbance, folder: Path) -> Finding:
 def record(log: Path) -> None:
     """Write each operation into a log, a line each."""
 
-    def before(number: int, name: str, paths: tuple[Path, ...]) -> None:
+    def before(place: Place, name: str, paths: tuple[Path, ...]) -> None:
         with log.open("a", encoding="utf-8") as lines:
-            lines.write(f"{name} {paths[-1].name.replace(str(os.getpid()), 'draft')}\n")
+            thread = "beside" if place.beside else "steps"
+            file = paths[-1].name.replace(str(os.getpid()), "draft")
+            lines.write(f"{thread} {place.number} {name} {file}\n")
 
     wrap_disk(before)
 
 
-def kill_before(k: int) -> None:
-    """Kill the process before operation k."""
-    wrap_disk(lambda number, name, paths: die() if number == k else None)
+def kill_before(place: Place) -> None:
+    """Kill the process before an operation."""
+    wrap_disk(lambda now, name, paths: die() if now == place else None)
 
 
-def kill_after(k: int) -> None:
-    """Kill the process right after operation k."""
-    wrap_disk(lambda number, name, paths: None, lambda number, name, paths: die() if number == k else None)
+def kill_after(place: Place) -> None:
+    """Kill the process right after an operation."""
+    wrap_disk(lambda now, name, paths: None, lambda now, name, paths: die() if now == place else None)
 
 
-def fail_at(k: int, code: int) -> None:
-    """Let the system refuse operation k and all later ones, until the process ends."""
+def fail_at(place: Place, code: int) -> None:
+    """Let the system refuse an operation and all later ones, of any thread, until the process ends."""
+    failing = [False]
 
-    def before(number: int, name: str, paths: tuple[Path, ...]) -> None:
-        if number >= k and name != "remove":
+    def before(now: Place, name: str, paths: tuple[Path, ...]) -> None:
+        failing[0] = failing[0] or now == place
+        if failing[0] and name != "remove":
             raise OSError(code, os.strerror(code), str(paths[-1]))
 
     wrap_disk(before)
 
 
-def lose_power_at(k: int, loss: Loss) -> None:
-    """Cut the power before operation k: what was written and not flushed is lost."""
+def lose_power_at(place: Place, loss: Loss) -> None:
+    """Cut the power before an operation: what was written and not flushed is lost."""
     unflushed: list[Path] = []  # files whose content may be lost
     unnamed: list[tuple[Path, Path | None]] = []  # names whose folder was not flushed, and what they were before
 
-    def before(number: int, name: str, paths: tuple[Path, ...]) -> None:
-        if number == k:
+    def before(now: Place, name: str, paths: tuple[Path, ...]) -> None:
+        if now == place:
             forget(unflushed, unnamed, loss)
             die()
 
-    def after(number: int, name: str, paths: tuple[Path, ...]) -> None:
+    def after(now: Place, name: str, paths: tuple[Path, ...]) -> None:
         path = paths[-1]
         if name == "write":
             unflushed.append(path)
@@ -162,22 +186,26 @@ def die() -> None:
 
 
 def wrap_disk(
-    before: Callable[[int, str, tuple[Path, ...]], Any],
-    after: Callable[[int, str, tuple[Path, ...]], Any] | None = None,
+    before: Callable[[Place, str, tuple[Path, ...]], Any],
+    after: Callable[[Place, str, tuple[Path, ...]], Any] | None = None,
 ) -> None:
-    """Call these around every operation on the disk, with its number from 1, its name and its paths."""
-    done = [0]
+    """Call these around every operation on the disk, with its place, its name and its paths; one thread at a time."""
+    done, lock = {False: 0, True: 0}, threading.Lock()
 
     def wrap(name: str) -> None:
         inner = getattr(disk, name)
 
         def outer(*arguments: Any) -> None:
-            done[0] += 1
-            number, paths = done[0], tuple(value for value in arguments if isinstance(value, Path))
-            before(number, name, paths)
+            paths = tuple(value for value in arguments if isinstance(value, Path))
+            beside = threading.current_thread() is not threading.main_thread()
+            with lock:
+                done[beside] += 1
+                place = Place(beside=beside, number=done[beside])
+                before(place, name, paths)
             inner(*arguments)
             if after is not None:
-                after(number, name, paths)
+                with lock:
+                    after(place, name, paths)
 
         setattr(disk, name, outer)
 

@@ -17,6 +17,9 @@ from nanotx.selftest.child import Child, Disturbance, Ended, run
 STEPS, EVERY = 16, 4
 """The number of steps of a run, and of steps between its checkpoints."""
 
+MOST_LOST = 2 * EVERY
+"""Steps that a kill may cost: a checkpoint is written while the next steps are taken, and the one after waits for it."""
+
 COMMON = {
     "corpus": "file",
     "corpus.path": "text.txt",

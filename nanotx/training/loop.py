@@ -8,6 +8,7 @@ a checkpoint, an evaluation, a sample. What happens there is a row too.
 import math
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from torch import Tensor
 
 from nanotx.config.registry import file_of
 from nanotx.config.schema import INT_LIMIT
-from nanotx.errors import MemoryFull, RankLost, RunError
+from nanotx.errors import MemoryFull, NanotxError, RankLost, RunError
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
 from nanotx.tokenizers import Codec
 from nanotx.training.callbacks.base import Callback
-from nanotx.training.signals import EndAtOnce, Interrupted, Stop
+from nanotx.training.saving import BackgroundSave
+from nanotx.training.signals import EndAtOnce, Interrupted, Stop, ends_at_once, process_ends
 from nanotx.training.trainer import Row as Row
 from nanotx.training.trainer import Trainer
 
@@ -35,7 +37,7 @@ class TrainingRun:
         *,
         callbacks: Sequence[Callback] = (),
         own: Sequence[Callback] = (),
-        save: Callable[[], None],
+        save: Callable[[], Callable[[], str] | None],
         stop: Stop,
         tokenizer: Codec,
         folder: Path,
@@ -49,7 +51,8 @@ class TrainingRun:
             trainer: the model, its optimizer and its data.
             callbacks: of the user; one that raises is left out from there on.
             own: callbacks of nanotx, called after those; what they raise ends the run.
-            save: writes a checkpoint.
+            save: writes a checkpoint; or copies the state and returns what writes the copy, which another thread calls
+                while steps are taken, and which returns a warning or "".
             stop: requests that came by signals.
             tokenizer: of the run.
             folder: of the run.
@@ -60,7 +63,8 @@ class TrainingRun:
         self.trainer, self.callbacks, self.own = trainer, list(callbacks), list(own)
         self.tokenizer, self.folder, self.note, self.doing, self.rows = tokenizer, folder, note, doing, rows
         self.stop = stop
-        self.saved = trainer.progress.step  # the step of the newest checkpoint
+        self.saved = trainer.progress.step  # the step of the newest checkpoint that is published
+        self.under_way: BackgroundSave | None = None  # the checkpoint that is being written
         self.refused: RunError | None = None  # why the last checkpoint could not be written
         self._write_checkpoint = save
         self._stop_requested = self._interrupted = False
@@ -105,17 +109,18 @@ class TrainingRun:
         """Whether the run ends after this step, as a signal or a callback asked."""
         return self._stop_requested or self.stop()
 
-    def warn(self, text: str, kind: str = "") -> None:
-        """Log and show a warning about this step; a callback's comes after the row that it is looking at.
+    def warn(self, text: str, kind: str = "", step: int | None = None) -> None:
+        """Log and show a warning about a step; a callback's comes after the row that it is looking at.
 
         Args:
             text: the warning.
             kind: "reset" where a module changed its own weights, which the loss shows.
+            step: an earlier step that it is about; without it, this one.
         """
         if self._asking:
             self._queued.append(text)
         else:
-            row = {"event": "warning", "step": self.step, "text": text}
+            row = {"event": "warning", "step": self.step if step is None else step, "text": text}
             self.publish(row | ({"kind": kind} if kind else {}))
 
     def publish(self, row: Row) -> None:
@@ -142,6 +147,21 @@ class TrainingRun:
             RankLost: a process that trains with this one no longer answers; likewise, where no state went with it.
             RunError: the last checkpoint could not be written.
         """
+        try:
+            self.take_steps()
+            self.finish_save()
+        except EndAtOnce:
+            self._leave_save()
+            raise
+        except BaseException:
+            with suppress(NanotxError):  # the first error is the one to report
+                self.finish_save()
+            raise
+        if self.refused:
+            raise self.refused
+
+    def take_steps(self) -> None:
+        """Take the steps that are left, as `train` does; the last checkpoint may still be under way."""
         progress, plan = self.trainer.progress, self.recipe.train
         if progress.eval_pending:
             self.after_step()
@@ -153,17 +173,16 @@ class TrainingRun:
                 self.trainer.release_gradients()
                 if warning:
                     self.warn(warning, kind)
+                self.finish_save(wait=False)
                 self.after_step()
                 if self.stopping:
                     break
         except (MemoryFull, RankLost):
             if self.trainer.consistent and self.trainer.ranks.has_whole_state:  # no weight was moved
-                self.save()
+                self.save_and_wait()
             raise
         if self.stopping:
-            self.save()
-        if self.refused:
-            raise self.refused
+            self.save_and_wait()
 
     def close(self) -> None:
         """Let the user's callbacks release what they hold, however the run ended."""
@@ -212,31 +231,85 @@ class TrainingRun:
 
     def check(self) -> None:
         """Raise Interrupted if a stop, or a checkpoint not yet written, is requested; called within longer work."""
-        if self.saved == self.step:
+        if self.step in (self.saved, self.step_under_way):
             self.stop.save_requested = False
         self.stop.check()
 
     def save(self) -> None:
-        """Write a checkpoint of this step, unless there is one; if the disk refuses it, warn.
+        """Begin a checkpoint of this step, unless there is one; if the disk refuses it, warn.
 
-        The next checkpoint is tried when it is due. A callback's request is done when the row of the step is written.
+        It is written while the next steps are taken, after the one that is under way. The next checkpoint is tried when
+        it is due. A callback's request is done when the row of the step is written.
         """
         if self._asking:  # the row of this step is not written yet
             self.stop.save_requested = True
             return
         self.stop.save_requested = False
-        if self.saved == self.step:
+        if self.step in (self.saved, self.step_under_way):
             return
+        self.finish_save()
         try:
-            self._write_checkpoint()
+            write = self._write_checkpoint()
         except RunError as error:
-            if self.trainer.ranks.lost:
-                raise
-            self.refused = error
-            self.warn(f"step {self.step}: {error} Training continues; the next checkpoint is tried when it is due.")
+            self._refuse(self.step, error)
+            return
+        if write is None:
+            self._saved(self.step)
         else:
-            self.saved, self.refused = self.step, None
-            self.publish({"event": "checkpoint", "step": self.step})
+            self.under_way = BackgroundSave(self.step, write)
+
+    def save_and_wait(self) -> None:
+        """Write a checkpoint of this step, unless there is one; return when it is published or refused."""
+        self.finish_save()
+        self.save()
+        self.finish_save()
+
+    @property
+    def step_under_way(self) -> int | None:
+        """The step of the checkpoint that is being written, if there is one."""
+        return self.under_way.step if self.under_way else None
+
+    def finish_save(self, wait: bool = True) -> None:
+        """Report the checkpoint that is under way when it is published or refused.
+
+        Args:
+            wait: until then; otherwise it is reported only if that has come.
+        """
+        under_way = self.under_way
+        if under_way is None or not (wait or under_way.done):
+            return
+        under_way.wait()
+        self.under_way = None
+        try:
+            warning = under_way.result()
+        except RunError as error:
+            self._refuse(under_way.step, error)
+            return
+        if warning:
+            self.warn(warning, step=under_way.step)
+        self._saved(under_way.step)
+
+    def _refuse(self, step: int, error: RunError) -> None:
+        """Warn of a checkpoint that cannot be written; a later one may be."""
+        if self.trainer.ranks.lost:
+            raise error
+        self.refused = error
+        text = f"step {step}: {error} Training continues; the next checkpoint is tried when it is due."
+        self.warn(text, step=step)
+
+    def _saved(self, step: int) -> None:
+        """Report a checkpoint that is published."""
+        self.saved, self.refused = step, None
+        self.publish({"event": "checkpoint", "step": step})
+
+    def _leave_save(self) -> None:
+        """Let the process end without the checkpoint that is under way; one that goes on waits for it."""
+        if self.under_way is None:
+            return
+        if process_ends.get():
+            ends_at_once.set(True)
+        else:
+            self.under_way.wait()
 
     def _ask(self, callback: Callback, row: Row) -> None:
         """Show a row to a callback of the user; keep the plain keys that it adds, and warn once about others."""

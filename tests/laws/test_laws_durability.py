@@ -96,7 +96,7 @@ def test_what_a_command_writes_is_flushed_before_it_is_published(name, place, tm
 
 # Bugs, planted where a run writes.
 
-SAVE = nanotx.runs.session.save
+SAVE = nanotx.runs.session.contents
 
 
 @contextmanager
@@ -231,7 +231,7 @@ def test_run_that_a_signal_stopped_is_not_called_complete(tmp_path):
         signal.raise_signal(signal.SIGTERM)
         return SAVE(*rest, **named)
 
-    with planted((nanotx.runs.session, "save", stopping)):
+    with planted((nanotx.runs.session, "contents", stopping)):
         assert command(words(tmp_path)) == 128 + signal.SIGTERM
     figures = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     assert (figures["steps"], figures["complete"]) == (1, False)

@@ -1,5 +1,8 @@
 """Bugs of what a run writes to the disk, each planted by changing an attribute, and what the law of durability says."""
 
+import threading
+from contextlib import nullcontext
+
 import nanotx.disk
 import nanotx.runs.metrics_log
 import nanotx.runs.session
@@ -7,7 +10,7 @@ import nanotx.runs.session
 CATCHES: dict[str, str] = {}
 """None of them is a part."""
 
-SYNC, SAVE, PUBLISH = nanotx.disk.sync, nanotx.runs.session.save, nanotx.runs.session.write_atomic
+SYNC, FLUSH, PUBLISH = nanotx.disk.sync, nanotx.runs.metrics_log.MetricsLog.sync, nanotx.runs.session.write_atomic
 
 
 def manifest_first(path, held=[]):  # noqa: B006  it holds what is not flushed yet
@@ -19,19 +22,19 @@ def manifest_first(path, held=[]):  # noqa: B006  it holds what is not flushed y
     return held.append(path)
 
 
-def late_row(*rest, **named):
-    log = SESSIONS[-1].files.log
+def late_row(log):
+    FLUSH(log)
     log.write({"event": "warning", "step": 1, "text": "late"})
-    return SAVE(*rest, **named)
 
 
-SESSIONS = []
-WORK = nanotx.runs.session.Session.run_locked
-
-
-def seen(self, name):
-    SESSIONS.append(self)
-    return WORK(self, name)
+def unlocked(log):
+    """The metrics log is flushed, and a row of another thread comes before the checkpoint gets its name."""
+    FLUSH(log)
+    row = {"event": "warning", "step": 1, "text": "beside"}
+    thread = threading.Thread(target=log.write, args=(row,))
+    log.lock = nullcontext()
+    thread.start()
+    thread.join()
 
 
 def written_to_later(path, content):
@@ -64,8 +67,11 @@ BUGS = {
     ),
     "the metrics log is flushed, and then a row is written": (
         "before metrics.jsonl, to which it refers, was flushed",
-        (nanotx.runs.session.Session, "run_locked", seen),
-        (nanotx.runs.session, "save", late_row),
+        (nanotx.runs.metrics_log.MetricsLog, "sync", late_row),
+    ),
+    "the metrics log is flushed, and another thread does not wait with its row": (
+        "before metrics.jsonl, to which it refers, was flushed",
+        (nanotx.runs.metrics_log.MetricsLog, "sync", unlocked),
     ),
     "a summary is written under its final name": (
         "summary.json was written under its final name",

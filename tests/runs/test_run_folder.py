@@ -327,8 +327,8 @@ def test_run_moved_after_a_checkpoint_prunes_nothing_of_the_run_that_took_its_na
     shutil.copytree(trained / "checkpoints/step-4", other / "checkpoints/step-4", dirs_exist_ok=True)
     write_atomic = checkpoint.write_atomic
 
-    def then_move(path, files):
-        write_atomic(path, files)
+    def then_move(path, *rest):
+        write_atomic(path, *rest)
         folder.rename(tmp_path / "moved")
         shutil.copytree(other, folder)
 

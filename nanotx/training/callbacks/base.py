@@ -41,7 +41,10 @@ class Callback(
         """Look at a sample; its text is `row["text"]`."""
 
     def on_checkpoint(self, run: "TrainingRun", row: Row) -> None:
-        """Look at a checkpoint, which is `run.folder / "checkpoints" / f"step-{run.step}"`."""
+        """Look at a checkpoint, which is `run.folder / "checkpoints" / f"step-{row['step']}"`.
+
+        It is written while the run goes on, so `run.step` may be a later step.
+        """
 
     def on_end(self, run: "TrainingRun", row: Row) -> None:
         """End: after the last step, or after the step at which the run was stopped and saved."""
