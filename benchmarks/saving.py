@@ -1,10 +1,11 @@
-"""What it costs to save: the milliseconds of a checkpoint, compared with those of the steps between two of them.
+"""What it costs to save: how long training waits for a checkpoint, compared with the steps between two of them.
 
     python benchmarks/saving.py --device cpu --json benchmarks/results/saving-cpu.json
     python benchmarks/saving.py --recipes flash,baby_gpt --every 100
 
-Steps and saves are timed interleaved in one process. What saving costs a run is the median of a save, relative to as
-many steps as the recipe takes between two saves.
+Steps, copies and saves are timed interleaved in one process. A run waits for the copy of its state, which a thread
+then writes beside the next steps; where no memory is free for a copy, it waits for the whole save. What saving costs a
+run is the median of a copy, relative to as many steps as the recipe takes between two saves.
 """
 
 import sys
@@ -28,12 +29,13 @@ from nanotx.hardware.device import Machine
 from nanotx.recipe import Train
 from nanotx.runs import checkpoint
 from nanotx.runs.folder import RunFolder
-from nanotx.runs.trainer_state import save
+from nanotx.runs.trainer_state import contents, save
 
 COLUMNS = {
     "recipe": word("name"),
     "M parameters": number("parameters", ".2f", 1e-6),
     "MB": number("bytes", ".0f", 1e-6),
+    "copy, ms": number("copy_ms", ".1f"),
     "save, ms": number("median_ms", ".0f"),
     "step, ms": number("step_ms", ".0f"),
     "steps per save": word("every"),
@@ -73,10 +75,11 @@ def row_of(name: str, flags: SavingFlags, machine: Machine, folder: Path) -> Row
     (trainer, data), run = trainer_of(name, machine), RunFolder(folder / Path(name).stem)
     run.path.mkdir()
     data.codec.save(run.tokenizer)
-    steps, saves = list[float](), list[float]()
+    steps, copies, saves = list[float](), list[float](), list[float]()
     trainer.train_step()
     for _ in range(flags.turns):
         steps.append(seconds(trainer.train_step, 1, machine.device))
+        copies.append(seconds(lambda: contents(trainer, data).copied(), 1, machine.device))
         saves.append(seconds(partial(save, trainer, run, data), 1, machine.device))
     every = flags.every or Train().checkpoint_every
     saved = next(iter(checkpoint.steps(run.checkpoints).values()))
@@ -87,11 +90,12 @@ def row_of(name: str, flags: SavingFlags, machine: Machine, folder: Path) -> Row
         "threads": machine.threads,
         "parameters": trainer.model.parameter_count,
         "bytes": sum(file.stat().st_size for file in saved.iterdir()),
+        "copy_ms": 1000 * median(copies),
         "median_ms": 1000 * median(saves),
         "iqr_ms": 1000 * iqr(saves),
         "step_ms": 1000 * median(steps),
         "every": every,
-        "share": median(saves) / (every * median(steps)),
+        "share": median(copies) / (every * median(steps)),
     }
 
 

@@ -113,7 +113,7 @@ def twice(folder: Path) -> Finding:
 
 
 def stopped_in_save(folder: Path) -> Finding:
-    """Send SIGTERM while the run takes steps and writes a checkpoint: it is published, and then that of the last step."""
+    """Send SIGTERM while a checkpoint is written beside the steps: it is published, and so is that of the last step."""
     ended = begin(KIND, folder, disturb=partial(signals_in_save, [signal.SIGTERM])).finish()
     check_end(ended, 143)
     if EVERY not in checkpoint.steps(folder / "run" / "checkpoints"):

@@ -40,7 +40,7 @@ SAVES = 4
 """Operations on the disk at which rank 0 is killed."""
 
 OPERATIONS = {False: (8, 40), True: (1, 60)}
-"""Of those that a run makes on the disk, the first and the last at which it is killed: of the steps, and beside them."""
+"""Of those that a run makes on the disk, the first and the last at which it is killed; first the steps' thread."""
 
 
 def cases(seed: int, kills: int) -> list[Case]:

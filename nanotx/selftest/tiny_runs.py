@@ -18,7 +18,7 @@ STEPS, EVERY = 16, 4
 """The number of steps of a run, and of steps between its checkpoints."""
 
 MOST_LOST = 2 * EVERY
-"""Steps that a kill may cost: a checkpoint is written while the next steps are taken, and the one after waits for it."""
+"""Steps that a kill may cost: while a checkpoint is written steps are taken, until the next one is due."""
 
 COMMON = {
     "corpus": "file",

@@ -7,6 +7,7 @@ import pytest
 from nanotx.hardware.contention import TASKS, Contention, waiting_time
 from nanotx.runs.callbacks import BusyMachine
 from nanotx.training.loop import TrainingRun
+from nanotx.training.saving import BackgroundSave
 
 
 class Clock:
@@ -46,13 +47,13 @@ def test_mean_number_of_waiting_threads_is_of_the_stretch_alone():
     assert contention.waiting_threads() == 0.5
 
 
-def watched(threads: int, waiting: float) -> list[str]:
-    """What a run says whose threads wait, in two stretches of ten seconds."""
+def watched(threads: int, waiting: float, save: BackgroundSave | None = None) -> list[str]:
+    """What a run says whose threads wait, in two stretches of ten seconds; a checkpoint may be written meanwhile."""
     said: list[str] = []
     clock = Clock()
     busy = BusyMachine(said.append, threads, clock.contention())
-    run = TrainingRun.__new__(TrainingRun)  # of a run it reads the folder alone
-    run.folder = Path("runs/my run")
+    run = TrainingRun.__new__(TrainingRun)  # of a run it reads these alone
+    run.folder, run.under_way = Path("runs/my run"), save
     for step in range(1, 41):
         clock.time, clock.waited = step * 0.5, {"1": 5.0 + step * 0.5 * waiting}
         busy.on_step(run, {})
@@ -63,6 +64,10 @@ def test_busy_machine_is_named_once_with_a_command():
     (text,) = watched(threads=2, waiting=0.8)
     assert "on average 0.8 of the run's 2 threads waited" in text
     assert text.endswith("nanotx resume 'runs/my run' --threads 1")
+
+
+def test_thread_that_writes_a_checkpoint_is_no_other_program():
+    assert watched(threads=2, waiting=0.8, save=BackgroundSave(4, lambda: "")) == []
 
 
 @pytest.mark.parametrize(("threads", "waiting"), [(2, 0.4), (1, 0.9), (2, 0.0)])
