@@ -189,18 +189,28 @@ def rows_of(path: Path) -> tuple[list[Row], bool]:
 def in_order(path: Path, rows: list[Row]) -> int:
     """Check the order of the rows, and return the last step.
 
+    A checkpoint is written while steps are taken, so the row that reports it may come late.
+
     Raises:
         RunError: a step is missing, or a row is out of order; says where.
     """
-    last = 0
+    last = saved = 0
     for number, row in enumerate(rows, start=1):
         wanted = last + 1 if row["event"] == "step" else last
-        if row["step"] != wanted:
+        late = reports_checkpoint(row) and saved < row["step"] < last
+        saved = row["step"] if row["event"] == "checkpoint" else saved
+        if row["step"] != wanted and not late:
             raise RunError(
                 f"{path}: line {number}: expected {row['event']!r} of step {wanted}, got that of step {row['step']!r}."
             )
         last = wanted
     return last
+
+
+def reports_checkpoint(row: Row) -> bool:
+    """Return whether a row reports a checkpoint: that it is published, or that it was refused."""
+    refused = row["event"] == "warning" and row["text"].startswith(f"step {row['step']}: ")
+    return refused or row["event"] == "checkpoint"
 
 
 def check_summary(folder: RunFolder) -> Check:

@@ -286,7 +286,7 @@ class TrainingRun:
             self._refuse(under_way.step, error)
             return
         if warning:
-            self.warn(warning, step=under_way.step)
+            self.warn(warning)
         self._saved(under_way.step)
 
     def _refuse(self, step: int, error: RunError) -> None:

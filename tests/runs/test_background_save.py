@@ -103,8 +103,31 @@ def test_checkpoint_written_during_later_steps_has_the_bytes_of_one_that_is_wait
     before_making(monkeypatch, 4, until_step(tmp_path / "beside", 7))
     beside = train(*EMA, run="beside", **FLAGS)
     assert not rows(beside, "warning")
+    events = [(row["event"], row["step"]) for row in rows(beside)]
+    assert events.index(("checkpoint", 4)) > events.index(("step", 7))
     for step in (4, 8):
         assert files(beside, step) == files(waited, step)
+
+
+def test_late_row_of_a_checkpoint_verifies_and_any_other_row_out_of_order_does_not(
+    train, tmp_path, monkeypatch, capsys
+):
+    before_making(monkeypatch, 4, until_step(tmp_path / "run", 7))
+    run = train(**FLAGS)
+    assert nanotx_command(["verify", str(run)]) == 0
+    log = run / "metrics.jsonl"
+    lines = log.read_text(encoding="utf-8").splitlines()
+    at = next(number for number, line in enumerate(lines) if json.loads(line) == {"event": "checkpoint", "step": 4})
+    for row in (
+        {"event": "checkpoint", "step": 1},  # not after the one before
+        {"event": "checkpoint", "step": 9},  # not yet taken
+        {"event": "warning", "step": 4, "text": "about another step"},
+        {"event": "sample", "step": 4, "text": "late"},
+    ):
+        log.write_text("\n".join([*lines[:at], json.dumps(row), *lines[at + 1 :], ""]), encoding="utf-8")
+        capsys.readouterr()
+        assert nanotx_command(["verify", str(run)]) == 4
+        assert f"line {at + 1}: expected {row['event']!r} of step" in capsys.readouterr().out
 
 
 def test_copy_that_is_none_is_caught(train, tmp_path, monkeypatch):
@@ -200,6 +223,7 @@ def test_checkpoint_that_is_refused_during_later_steps_is_reported_with_its_own_
     before_making(monkeypatch, 4, refuses)
     run = train(**FLAGS)
     (warning,) = rows(run, "warning")
+    assert nanotx_command(["verify", str(run)]) == 0
     assert warning["step"] == 4 and warning["text"].startswith("step 4: run/checkpoints/step-4: the checkpoint cannot")
     assert sorted(checkpoint.steps(run / "checkpoints")) == [1, 8]
 
