@@ -10,7 +10,7 @@ from helpers import Forked, text, tiny
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 
 PANICS = '''
-import os, signal
+import json, os, signal, time
 from dataclasses import dataclass
 from pathlib import Path
 from torch import nn
@@ -33,11 +33,15 @@ class PanicsModule(nn.Module):
     def forward(self, x):
         now = "training" if self.training else "sample" if x.shape[:2] == (1, 1) else "evaluation"
         how, where, step = os.environ.get("HOW", ""), os.environ.get("WHERE", ""), os.environ.get("STEP", "")
-        path = Path("run/checkpoints")
-        saved = sorted(path.glob("step-*"), key=lambda one: int(one.name[5:])) if path.exists() else []
-        if how and now == where and (not step or saved and saved[-1].name == f"step-{step}"):
-            with open("saved.txt", "a") as file:
-                file.write(f"{[one.name for one in saved]}\\n")
+        log = Path("run/metrics.jsonl")
+        rows = [json.loads(line) for line in log.read_text().splitlines()] if how and log.exists() else []
+        taken = max((row["step"] for row in rows if row["event"] == "step"), default=0)
+        if taken and now == where and step in ("", str(taken)):
+            deadline = time.monotonic() + 60
+            while os.environ.get("WAITS") and not Path(f"run/checkpoints/step-{taken}").exists():
+                if time.monotonic() > deadline:
+                    os._exit(99)
+                time.sleep(0.01)
             if how == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             kinds = {"panic": PanicException, "exit": SystemExit, "memory": MemoryError, "bug": KeyError}
@@ -52,11 +56,11 @@ def train(tmp_path):
     text(tmp_path / "text.txt")
     (tmp_path / "panics.py").write_text(PANICS, encoding="utf-8")
 
-    def start(*words, how="", where="", step="", run="run", **flags):
+    def start(*words, how="", where="", step="", waits="", run="run", **flags):
         def before():
             import os
 
-            os.environ.update(HOW=how, WHERE=where, STEP=step)
+            os.environ.update(HOW=how, WHERE=where, STEP=step, WAITS=waits)
 
         corpus = [
             "--corpus",
@@ -118,21 +122,27 @@ def test_evaluation_that_fails_is_a_warning_and_the_run_is_complete(train, tmp_p
 
 
 @pytest.mark.parametrize("where", ["sample", "evaluation"])
-def test_checkpoint_is_written_before_the_evaluation_and_the_sample_of_its_step(train, tmp_path, where):
-    assert train(how="bug", where=where)[0] == 0
-    newest = [line.split("'")[-2] for line in (tmp_path / "saved.txt").read_text(encoding="utf-8").splitlines()]
-    assert list(dict.fromkeys(newest)) == ["step-2", "step-4", "step-6"]
+def test_checkpoint_is_published_during_the_evaluation_or_the_sample_of_its_step(train, tmp_path, where):
+    """The evaluation waits until it is, and the checkpoint records that the evaluation is still to come."""
+    code, message = train(how="bug", where=where, waits="yes")
+    assert code == 0, message
+    assert [row["step"] for row in rows(tmp_path / "run", "warning")] == [2, 4, 6]
+    state = json.loads((tmp_path / "run/checkpoints/step-6/trainer.json").read_text(encoding="utf-8"))
+    assert state["progress"]["eval_pending"] and state["progress"]["step"] == 6
 
 
+@pytest.mark.parametrize("waits", ["yes", ""], ids=["published", "under_way"])
 @pytest.mark.parametrize("where", ["sample", "evaluation"])
 @pytest.mark.parametrize("step", ["4", "6"])
-def test_process_that_dies_during_an_evaluation_or_sample_resumes_there_and_makes_up_for_it(
-    train, tmp_path, where, step
+def test_process_that_dies_during_an_evaluation_or_sample_resumes_and_makes_up_for_it(
+    train, tmp_path, where, step, waits
 ):
+    """From the checkpoint of that step, where it was published; else from the one before."""
     assert train(run="whole")[0] == 0
-    assert train(how="kill", where=where, step=step)[0] == -9
+    assert train(how="kill", where=where, step=step, waits=waits)[0] == -9
     done = rows(tmp_path / "run", "step")[-1]["step"]
-    assert (tmp_path / f"run/checkpoints/step-{done}").is_dir() and done == int(step)
+    newest = max(int(path.name[5:]) for path in (tmp_path / "run/checkpoints").glob("step-*"))
+    assert done == int(step) and newest in ({done} if waits else {done, done - 2})
     code, message = train("--resume")
     assert code == 0, message
     for event in ("step", "eval", "sample"):

@@ -94,6 +94,7 @@ def test_train_from_python_returns_the_run_and_calls_every_method(recipe, tmp_pa
     assert [call for call in seen.calls if call[0] == "step"] == steps
     assert seen.calls[0] == ("start", 0) and seen.calls[-1] == ("end", 6)
     after = seen.calls[seen.calls.index(("step", 6)) + 1 :]
+    after = [call for call in after if call != ("checkpoint", 4)]  # which was under way, or not any more
     assert after == [("eval", 6), ("sample", 6), ("checkpoint", 6), ("end", 6)]  # it is written meanwhile
     assert ("eval", 3) in seen.calls and ("checkpoint", 2) in seen.calls
 
