@@ -95,11 +95,16 @@ def test_differing_row_text_or_tensor_is_named(tmp_path):
 
 
 def test_every_operation_of_a_save_is_among_the_cases():
-    names = saves.operations()
-    assert [name for name in names if name.startswith("write ")] and "write MANIFEST.json" in names
-    for needed in ("rename step-4", "sync checkpoints", "sync model.safetensors", "remove .step-"):
-        assert any(name.startswith(needed) for name in names), (needed, names)
-    assert len(saves.cases(0, None)) == 4 * len(names)
+    places = saves.operations()
+    steps, beside = ([name for place, name in places if place.beside is value] for value in (False, True))
+    common = ("write MANIFEST.json", "sync checkpoints", "sync model.safetensors", "remove .step-")
+    for names, first in ((steps, "rename step-1"), (beside, "rename step-4")):  # the first checkpoint is waited for
+        for needed in (first, *common):
+            assert any(name.startswith(needed) for name in names), (needed, names)
+    for value, names in ((False, steps), (True, beside)):
+        numbers = [place.number for place, _ in places if place.beside is value]
+        assert numbers == [*range(1, len(names) + 1)]
+    assert len(saves.cases(0, None)) == 4 * len(places)
 
 
 def test_command_prints_a_table_and_writes_it(tmp_path, capsys):
