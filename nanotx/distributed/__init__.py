@@ -9,11 +9,12 @@ one machine. The model knows nothing of it.
 
 from nanotx.distributed.group import Group
 from nanotx.distributed.owners import divide
-from nanotx.distributed.ranks import STATE, WEIGHT, Alone, Order, Parallel, Ranks, rows_of
+from nanotx.distributed.ranks import AVERAGE, STATE, WEIGHT, Alone, Order, Parallel, Ranks, rows_of
 from nanotx.distributed.shares import check_parallel, check_shares
 from nanotx.distributed.tree import Sum, tree_sum
 
 __all__ = [
+    "AVERAGE",
     "STATE",
     "WEIGHT",
     "Alone",

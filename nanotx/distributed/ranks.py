@@ -25,8 +25,9 @@ Order = Literal["start", "step", "evaluate", "state", "weights", "end"]
 State = dict[tuple[int, str], Tensor]
 """The optimizer's state that a rank has, by the number of the parameter and the key."""
 
-WEIGHT, STATE = "weight", "state/"
-"""Keys of what ranks have in slices: that of a parameter's weights, and the beginning of those of optimizer state."""
+WEIGHT, AVERAGE, STATE = "weight", "average", "state/"
+"""Keys of what ranks have in slices: of a parameter's weights and of their average, and the beginning of those of the
+optimizer's state."""
 
 
 def rows_of(length: int, rank: int, size: int) -> slice:

@@ -72,7 +72,6 @@ def check_parallel(recipe: Recipe, parallel: str) -> None:
             "gradients are summed while they are computed, in the backend's order, so that the last bits depend on the "
             "number of processes; say so by --reduce fast",
         ),
-        (recipe.train.ema_decay > 0, "an average of the weights is not divided; leave train.ema_decay out"),
         (recipe.dtype == "float16", "the scale of float16 is not tried with slices; try --dtype bfloat16"),
         (recipe.model.share > 1, "a block that several layers share would be gathered for each; try --model.share 1"),
         (bool(recipe.model.adapt.patterns), "a model with an adapter is not tried in slices; leave the flag out"),

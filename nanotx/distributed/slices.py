@@ -7,7 +7,7 @@ as a step does. For a checkpoint or a sample rank 0 alone collects what all have
 Source: Zhao et al. 2023, https://arxiv.org/abs/2304.11277
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
-from nanotx.distributed.ranks import STATE, WEIGHT, State, rows_of
+from nanotx.distributed.ranks import AVERAGE, STATE, WEIGHT, State, rows_of
 from nanotx.nn.empty import allocate
 
 
@@ -57,6 +57,7 @@ class Slices:
         }  # the slices as plain parameters, of the same memory
         self.names = list(self.own)
         self.optimizer: torch.optim.Optimizer | None = None  # of these
+        self.averages: Mapping[str, Tensor] | None = None  # of these, by name, where the run averages weights
 
     def cut(self, name: str, value: Tensor) -> Tensor:
         """Return this rank's slice of a tensor shaped like a parameter; a copy of what has another shape."""
@@ -84,7 +85,8 @@ class Slices:
     # The whole.
 
     def state(self, with_optimizer: bool = True) -> State:
-        """Return this rank's slices by the number of the parameter and the key: of weights, and of optimizer state.
+        """Return this rank's slices by the number of the parameter and the key: of weights, of their averages if there
+        are any, and of optimizer state.
 
         Args:
             with_optimizer: include the optimizer's state that is shaped like its parameter.
@@ -92,6 +94,8 @@ class Slices:
         state: State = {}
         for index, own in enumerate(self.own.values()):
             state[index, WEIGHT] = own.detach()
+            if self.averages is not None:
+                state[index, AVERAGE] = self.averages[self.names[index]]
             values = self.optimizer.state.get(own, {}) if with_optimizer and self.optimizer else {}
             for key, value in values.items():
                 if isinstance(value, Tensor) and value.shape == own.shape:

@@ -58,7 +58,7 @@ def lead(ranks: Ranks, trainer: Trainer, texts: Dataset, stop: Stop) -> None:
     shapes = {name: param.shape for name, param in trainer.model.named_parameters()}
 
     def is_sliced(kind: str, name: str, tensor: Tensor) -> bool:
-        param = {"weights": name, "optimizer": split(name)[0]}.get(kind, "")
+        param = {"weights": name, "ema": name, "optimizer": split(name)[0]}.get(kind, "")
         return ranks.parallel == "fsdp" and tensor.shape == shapes.get(param)
 
     items = [
@@ -107,7 +107,9 @@ def state_in_slices(trainer: Trainer) -> tuple[Kinds, Table]:
     weights = {name: param.detach() for name, param in trainer.model.named_parameters()}
     saved = trainer.buffers.saved()
     constants = {name: buffer for name, buffer in trainer.model.named_buffers() if name not in saved}
-    return {"weights": weights, "optimizer": tensors, "buffers": saved, "constants": constants}, table
+    averages = trainer.ema.averages if trainer.ema else {}
+    kinds = {"weights": weights, "optimizer": tensors, "buffers": saved, "constants": constants, "ema": averages}
+    return kinds, table
 
 
 def check_slices(trainer: Trainer, callbacks: Sequence[Callback]) -> None:
@@ -232,6 +234,9 @@ class Follower:
             yield tensor, sliced
             if slices is not None and kind == "weights":
                 slices.own[name].detach().copy_(tensor)
+            elif slices is not None and kind == "ema":
+                assert trainer.ema is not None
+                trainer.ema.averages[name].copy_(tensor)
             else:
                 place = "cpu" if slices is None else device
                 self.named[kind][name] = tensor if place == "cpu" else tensor.to(trainer.machine.device)
@@ -247,7 +252,7 @@ class Follower:
                 self.trainer.load_slices(Saved.decode(named["optimizer"], self.message["optimizer"]))
                 set_constants(self.trainer.model, named["constants"])
             self.trainer.buffers.load(named["buffers"])
-            if self.trainer.ema:
+            if self.trainer.ema and self.trainer.slices is None:
                 copy_in(self.trainer.ema.averages, self.trainer.model, named["ema"])
             if self.trainer.scaler.is_enabled():
                 self.trainer.scaler.load_state_dict(self.message["scaler"])

@@ -77,7 +77,7 @@ def contents(trainer: Trainer, texts: Dataset, loaded: Sequence[RecordedFile] = 
         Diverged: a weight is not finite, or a number of the optimizer's is NaN.
         ConfigError: the state of the optimizer cannot be saved.
     """
-    weights, tensors, table = trainer.saved_state()
+    weights, tensors, table, averages = trainer.saved_state()
     progress = trainer.progress
     for name, weight in weights.items():
         if not valid.all_finite(weight):
@@ -95,7 +95,7 @@ def contents(trainer: Trainer, texts: Dataset, loaded: Sequence[RecordedFile] = 
         "tokenizer": {"part": texts.codec.part, "sha256": texts.codec.digest},
         **({KEY: to_record(loaded)} if loaded else {}),
     }
-    others = {"ema.safetensors": trainer.eval_weights()} if trainer.ema else {}
+    others = {"ema.safetensors": averages} if trainer.ema else {}
     if buffers := trainer.buffers.saved():
         others[valid.BUFFERS] = buffers
     files: dict[str, Content] = {

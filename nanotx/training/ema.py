@@ -3,18 +3,24 @@
 Source: Polyak and Juditsky 1992, https://doi.org/10.1137/0330046; exponential, its decay growing from nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class EMA:
-    """Exponential moving average of a model's weights."""
+    """Exponential moving average of weights: of a model's, or of a rank's slices of them."""
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay, self.weights = decay, dict(model.named_parameters())
+    def __init__(self, weights: Mapping[str, Tensor], decay: float) -> None:
+        """Begin with the weights as they are.
+
+        Args:
+            weights: by name; those that training changes in place.
+            decay: that the average approaches.
+        """
+        self.decay, self.weights = decay, dict(weights)
         self.averages: dict[str, Tensor] = {name: weight.detach().clone() for name, weight in self.weights.items()}
 
     def update(self, step: int) -> None:

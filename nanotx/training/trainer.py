@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from nanotx.config.plugin_errors import describe_part
 from nanotx.config.schema import divisors
 from nanotx.data.batches import Windows, step_seed
 from nanotx.data.documents import PackedWindows
-from nanotx.distributed import STATE, WEIGHT, Alone, Ranks, Sum
+from nanotx.distributed import AVERAGE, STATE, WEIGHT, Alone, Ranks, Sum
 from nanotx.errors import ConfigError, Diverged, MemoryFull, RankLost, RunError, is_memory_full
 from nanotx.hardware.device import Machine
 from nanotx.nn.buffers import Buffers
@@ -41,6 +41,16 @@ from nanotx.training.nonfinite import finite, listed, report
 
 if TYPE_CHECKING:
     from nanotx.distributed.slices import Slices
+
+
+class SavedState(NamedTuple):
+    """What a checkpoint holds of a trainer, by name, in the canonical layout."""
+
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]  # the tensors of its state, by `<parameter>/<key>`
+    table: Table  # all else of its state, as JSON can hold it
+    averages: dict[str, Tensor]  # of the weights; empty where the run averages none
+
 
 Row = dict[str, Any]
 """A line of metrics.jsonl: what happened (`event`), at which `step`, and its numbers."""
@@ -112,7 +122,7 @@ class Trainer:
         self.model.activation_checkpointing = recipe.train.activation_checkpointing
         self.ema: EMA | None = None
         if recipe.train.ema_decay:
-            self.ema = EMA(self.model, recipe.train.ema_decay)
+            self.ema = EMA(dict(self.model.named_parameters()), recipe.train.ema_decay)
         if recipe.compile is True:
             compile_blocks(self.model)
 
@@ -402,10 +412,11 @@ class Trainer:
         Raises:
             ConfigError: some of it cannot be saved; names the parameter and the key.
         """
-        return self.saved_state()[1:]
+        saved = self.saved_state()
+        return saved.optimizer, saved.table
 
-    def saved_state(self) -> tuple[dict[str, Tensor], dict[str, Tensor], Table]:
-        """Return the weights for a checkpoint, and the optimizer's state as `optimizer_state` does.
+    def saved_state(self) -> SavedState:
+        """Return the state for a checkpoint, in the canonical layout.
 
         Of a model in slices rank 0, which alone calls it, collects them in the memory of the CPU.
 
@@ -414,7 +425,7 @@ class Trainer:
         """
         if self.slices is None:
             with self.ranks.whole_state():
-                return self.weights(), *self.state_codec.save()
+                return SavedState(self.weights(), *self.state_codec.save(), self.eval_weights() if self.ema else {})
         own, names = self.state_codec.read(), self.slices.names
         whole = {(names[index], key): tensor for (index, key), tensor in self.ranks.collect_slices().items()}
         weights = {name: whole[name, WEIGHT] for name in names}
@@ -423,7 +434,8 @@ class Trainer:
             for name, values in own.state.items()
         }
         saved = self.state_codec.in_canonical_layout(replace(own, state=state), weights)
-        return to_canonical(self.model, weights), *saved.encode()
+        averages = {name: whole[name, AVERAGE] for name in names} if self.ema else {}
+        return SavedState(to_canonical(self.model, weights), *saved.encode(), to_canonical(self.model, averages))
 
     @contextmanager
     def whole_model(self) -> Iterator[Transformer]:
@@ -432,10 +444,12 @@ class Trainer:
             with self.use_eval_weights():
                 yield self.model
         else:
-            yield self.collected_model(self.slices)
+            model, ema = self.collected_model(self.slices)
+            with ema.applied() if ema else nullcontext():
+                yield model
 
-    def collected_model(self, slices: "Slices") -> Transformer:
-        """Return a new model with the weights that all ranks have in slices."""
+    def collected_model(self, slices: "Slices") -> tuple[Transformer, EMA | None]:
+        """Return a new model with the weights that all ranks have in slices, and their average if there is one."""
         with empty_weights():
             model = self.recipe.model.build_empty(self.model.vocab_size)
             model.add_loss(self.recipe.loss, self.recipe.seeds.weights)
@@ -447,13 +461,20 @@ class Trainer:
             for index, name in enumerate(slices.names):
                 parameters[name].copy_(whole.pop((index, WEIGHT)))
         set_constants(model, dict(self.model.named_buffers()))
-        return model
+        if self.ema is None:
+            return model, None
+        ema = EMA({}, self.ema.decay)
+        ema.weights = dict(parameters)
+        ema.averages = {
+            name: whole.pop((index, AVERAGE)).to(self.machine.device) for index, name in enumerate(slices.names)
+        }
+        return model, ema
 
     def become_whole(self) -> None:
         """Train no more, and have a whole model of its own, where the one that was trained is in slices."""
         if self.slices is None:
             return
-        self.model = self.collected_model(self.slices)
+        self.model, self.ema = self.collected_model(self.slices)
         self.buffers, self.slices = Buffers(self.model), None
 
     def join(self, ranks: Ranks) -> None:
@@ -470,6 +491,11 @@ class Trainer:
             self.optimizer = self.recipe.optimizer.build_grouped((name, own[name]) for name in named)
             self.state_codec = StateCodec(self.optimizer, own, self.model)
             self.slices.optimizer = self.optimizer
+            if self.ema is not None:
+                before, self.ema = self.ema.averages, EMA(own, self.ema.decay)
+                self.slices.averages = self.ema.averages
+                if state is not None:
+                    self.ema.averages |= {name: self.slices.cut(name, average) for name, average in before.items()}
             if state is not None:
                 self.load_slices(self.cut(state, self.slices))
         else:

@@ -47,16 +47,15 @@ def led(recipe, ranks, steps=1):
     made = Trainer(recipe, recipe.model.build(texts.codec.vocab_size, recipe.seed), texts.windows, MACHINE)
     for _ in range(steps):
         made.train_step()
-    before = {**made.weights(), **made.optimizer_state()[0]}
-    before = {name: tensor.clone() for name, tensor in before.items()}
+    before = {name: tensor.clone() for name, tensor in saved(made).items()}
     lead(ranks, made, texts, Stop())
     return made, before
 
 
 def saved(made):
     """What a checkpoint would hold."""
-    weights, state, _ = made.saved_state()
-    return {**weights, **state}
+    weights, state, _, averages = made.saved_state()
+    return {**weights, **state, **{f"average of {name}": average for name, average in averages.items()}}
 
 
 def checkpointed(recipe, ranks):
@@ -74,7 +73,9 @@ def checkpointed(recipe, ranks):
 
 CASES = {
     "tied, frozen, with tables of positions and maps of the loss": DEEP,
-    "untied": replace(DEEP, model=replace(DEEP.model, tied=False, head_bias=True), freeze=()),
+    "untied": replace(
+        DEEP, model=replace(DEEP.model, tied=False, head_bias=True), freeze=(), train=replace(DEEP.train, ema_decay=0.9)
+    ),
 }
 
 

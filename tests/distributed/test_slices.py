@@ -27,6 +27,7 @@ from nanotx.training.callbacks.base import Callback
 from nanotx.training.callbacks.evaluation import shared_scores
 
 MLP = replace(DENSE, reduce="fast")
+AVERAGED = replace(MLP, train=replace(MLP.train, ema_decay=0.9))
 
 
 def follow(ranks, trainer):
@@ -53,10 +54,13 @@ def sliced(recipe, steps, ranks):
         if step in (0, 5):  # the next steps see what is changed since
             scores.append(shared_scores(made, TEXTS)["val"].loss)
         rows.append(made.train_step())
-    weights, state, _ = made.saved_state()
-    weights, state = ({name: tensor.tolist() for name, tensor in part.items()} for part in (weights, state))
+    saved = made.saved_state()
+    weights, state, averages = (
+        {name: tensor.tolist() for name, tensor in part.items()}
+        for part in (saved.weights, saved.optimizer, saved.averages)
+    )
     ranks.order("end")
-    return [rows, weights, state, numbers(made), scores]
+    return [rows, weights, state, numbers(made), scores, averages]
 
 
 def numbers(made):
@@ -65,10 +69,10 @@ def numbers(made):
 
 
 def test_two_ranks_with_slices_train_what_one_process_does(tmp_path):
-    results = together(tmp_path / "ranks", 2, lambda ranks: sliced(MLP, 20, ranks))
+    results = together(tmp_path / "ranks", 2, lambda ranks: sliced(AVERAGED, 20, ranks))
     assert isinstance(results[0], list), results
-    rows, weights, state, own, scores = results[0]
-    alone, expected, expected_scores = trainer(DENSE), [], []
+    rows, weights, state, own, scores, averages = results[0]
+    alone, expected, expected_scores = trainer(replace(AVERAGED, reduce="exact")), [], []
     for step in range(20):
         if step in (0, 5):
             expected_scores.append(shared_scores(alone, TEXTS)["val"].loss)
@@ -80,6 +84,9 @@ def test_two_ranks_with_slices_train_what_one_process_does(tmp_path):
     assert distance(rows, expected) < 4 * other < 1e-4
     for name, weight in alone.weights().items():
         assert torch.allclose(torch.tensor(weights[name]), weight, atol=1e-3), name
+    for name, average in alone.eval_weights().items():
+        assert torch.allclose(torch.tensor(averages[name]), average, atol=1e-3), name
+        assert not torch.allclose(average, alone.weights()[name], atol=1e-3), name
     tensors = alone.optimizer_state()[0]
     assert state.keys() == tensors.keys()
     for name, tensor in tensors.items():
@@ -173,7 +180,11 @@ def test_part_in_slices_is_the_part(tmp_path):
 
 @pytest.mark.slow
 def test_run_in_slices_has_whole_checkpoints_and_is_resumed_by_one_process_and_with_another_wrapper(tmp_path):
-    alone, shared, more = tmp_path / "alone", tmp_path / "shared", {"optimizer": "adamw", "reduce": "fast"}
+    alone, shared, more = (
+        tmp_path / "alone",
+        tmp_path / "shared",
+        {"optimizer": "adamw", "reduce": "fast", "train_ema_decay": 0.9},
+    )
     assert run(["train", "macbook", *flags(alone, train_steps=6, **more)]) == 0
     words = ["train", "macbook", *flags(shared, train_steps=3, **more), "--parallel", "fsdp"]
     assert train_together(tmp_path / "out", 2, words) == [0, 0], printed(tmp_path / "out", 2)
@@ -181,7 +192,7 @@ def test_run_in_slices_has_whole_checkpoints_and_is_resumed_by_one_process_and_w
     assert train_together(tmp_path / "more", 2, resumed) == [0, 0], printed(tmp_path / "more", 2)
     assert run(["resume", str(shared), "--train.steps", "6"]) == 0
     assert run(["verify", str(shared)]) == 0
-    for name in ("model.safetensors", "optimizer.safetensors"):
+    for name in ("model.safetensors", "optimizer.safetensors", "ema.safetensors"):
         ours, theirs = (load_file(folder / "checkpoints" / "step-6" / name) for folder in (shared, alone))
         assert list(ours) == list(theirs)
         assert all(torch.allclose(ours[key], theirs[key], atol=1e-4) for key in theirs)
@@ -194,7 +205,6 @@ def test_model_that_cannot_be_in_slices_is_refused_with_the_reason():
     reasons = {
         "muon needs whole matrices.* --parallel owner, or --optimizer adamw": replace(MLP, optimizer=Muon()),
         "the last bits depend on the number of processes; say so by --reduce fast": DENSE,
-        "an average of the weights": replace(MLP, train=replace(MLP.train, ema_decay=0.9)),
         "float16": replace(MLP, dtype="float16"),
         "try --model.share 1": replace(MLP, model=replace(MLP.model, layers=2, share=2)),
         "adapter": replace(MLP, model=replace(MLP.model, adapt=Lora())),
