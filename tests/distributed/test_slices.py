@@ -179,7 +179,7 @@ def test_part_in_slices_is_the_part(tmp_path):
 
 
 @pytest.mark.slow
-def test_run_in_slices_has_whole_checkpoints_and_is_resumed_by_one_process_and_with_another_wrapper(tmp_path):
+def test_run_in_slices_has_whole_checkpoints_and_is_resumed_by_replicas_in_slices_and_by_one_process(tmp_path):
     alone, shared, more = (
         tmp_path / "alone",
         tmp_path / "shared",
@@ -188,6 +188,8 @@ def test_run_in_slices_has_whole_checkpoints_and_is_resumed_by_one_process_and_w
     assert run(["train", "macbook", *flags(alone, train_steps=6, **more)]) == 0
     words = ["train", "macbook", *flags(shared, train_steps=3, **more), "--parallel", "fsdp"]
     assert train_together(tmp_path / "out", 2, words) == [0, 0], printed(tmp_path / "out", 2)
+    replicas = ["resume", str(shared), "--train.steps", "4"]
+    assert train_together(tmp_path / "replicas", 2, replicas) == [0, 0], printed(tmp_path / "replicas", 2)
     resumed = ["resume", str(shared), "--train.steps", "5", "--parallel", "fsdp"]
     assert train_together(tmp_path / "more", 2, resumed) == [0, 0], printed(tmp_path / "more", 2)
     assert run(["resume", str(shared), "--train.steps", "6"]) == 0
