@@ -89,6 +89,16 @@ def test_code_holds_what_the_model_needs_and_no_more(tmp_path):
     assert "trust_remote_code=True" in card and "read it first" in card
 
 
+def test_export_of_code_asks_and_warns_of_nothing(tmp_path, monkeypatch, capfd):
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda *question: asked.append(question) or "n")
+    verbosity = transformers.utils.logging.get_verbosity()
+    export(run_of(MODELS["ngrams"]), tmp_path / "model", remote_code=True)
+    assert not asked
+    assert capfd.readouterr() == ("", "")
+    assert transformers.utils.logging.get_verbosity() == verbosity
+
+
 def test_code_is_written_only_when_asked_for_and_needed(tmp_path):
     with pytest.raises(ConfigError, match="--remote-code writes a file of code"):
         export(run_of(MODELS["yarn"]), tmp_path / "model")

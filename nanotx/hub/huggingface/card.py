@@ -40,7 +40,7 @@ tokens of {run.tokenizer.vocab_size:,} kinds ({run.tokenizer.part}). nanotx trai
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{name}")
+tokenizer = AutoTokenizer.from_pretrained("{name}"{trust})
 model = AutoModelForCausalLM.from_pretrained("{name}"{trust})
 inputs = tokenizer("To be", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=100)[0]))

@@ -127,13 +127,16 @@ def offline() -> Iterator[None]:
     """Context in which nothing is asked of a network, and the library prints neither hints nor bars."""
     logging = library().utils.logging
     before, bars = os.environ.get("HF_HUB_OFFLINE"), logging.is_progress_bar_enabled()
+    verbosity = logging.get_verbosity()
     os.environ["HF_HUB_OFFLINE"] = "1"
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
         if before is None:
@@ -147,8 +150,8 @@ def offline() -> Iterator[None]:
 
 def open_tokenizer(folder: Path) -> Any | None:
     """Return the folder's tokenizer as transformers opens it; None if it finds none in the files that it knows."""
-    try:
-        tokenizer = library().AutoTokenizer.from_pretrained(str(folder))
+    try:  # the library asks at the terminal whether to execute the folder's code unless it is told
+        tokenizer = library().AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except Exception:  # which class it is depends on the files, and on what else is installed
         return None
     return tokenizer if tokenizer.vocab_size else None  # of the right class, and empty but for special tokens
