@@ -124,10 +124,23 @@ def measured_peak(machine: Machine, size: int = 1024, tries: int = 8) -> float:
 
 def product_clock(device: torch.device) -> Callable[[], float]:
     """Return the clock that times a product: seconds of the processor, of each of its threads, or else on the wall."""
-    if device.type != "cpu" or time.get_clock_info("process_time").resolution > COARSE:
+    coarse = time.get_clock_info("process_time").resolution > COARSE or is_processor_time_limited()
+    if device.type != "cpu" or coarse:
         return time.perf_counter
     threads = torch.get_num_threads()
     return lambda: time.process_time() / threads
+
+
+def is_processor_time_limited() -> bool:
+    """Return whether the system ends this process after some processor time, as `ulimit -t` asks.
+
+    Linux then counts it at each tick of its timer, milliseconds apart, whatever the resolution that it states.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return False
+    return resource.getrlimit(resource.RLIMIT_CPU)[0] != resource.RLIM_INFINITY
 
 
 PUBLISHED_PEAKS = {

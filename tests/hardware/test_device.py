@@ -240,6 +240,9 @@ def test_peak_of_a_busy_machine_is_that_of_a_quiet_one(monkeypatch):
     monkeypatch.setattr(device.time, "process_time", lambda: 2 * now[0])
     monkeypatch.setattr(device.time, "perf_counter", lambda: 10 * now[0])
     assert measured_peak(on(), size=8) == pytest.approx(2 * 8**3 / 0.002)
+    with monkeypatch.context() as limited:
+        limited.setattr(device, "is_processor_time_limited", lambda: True)
+        assert measured_peak(on(), size=8) == pytest.approx(2 * 8**3 / 0.02)  # where it is counted in ticks
     monkeypatch.setattr(device.time, "get_clock_info", lambda name: SimpleNamespace(resolution=0.0156))
     assert measured_peak(on(), size=8) == pytest.approx(2 * 8**3 / 0.02)  # on the wall, where no clock is finer
 
