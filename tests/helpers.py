@@ -44,6 +44,12 @@ def tiny(**others: object) -> list[str]:
     return [word for name, value in flags.items() if value is not None for word in (f"--{name}", str(value))]
 
 
+def tiny_command(*words: str, run: str = "run", **flags: object) -> list[str]:
+    """The command that trains a tiny run on text.txt, in a folder of this name."""
+    corpus = ["--corpus", "file", "--corpus.path", "text.txt", "--run", run]
+    return ["train", "shakespeare_char", *corpus, *tiny(**flags), *words]
+
+
 def text(path: Path, size: int = 900) -> Path:
     """A file with a text of a few letters."""
     draw = random.Random(1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import text, tiny
+from helpers import text, tiny_command
 
 import nanotx.runs.session
 from nanotx import disk
@@ -39,8 +39,7 @@ def train(tmp_path, monkeypatch):
     text(tmp_path / "text.txt")
 
     def start(*words, run="run", **flags):
-        corpus = ["--corpus", "file", "--corpus.path", "text.txt", "--run", run]
-        assert nanotx_command(["train", "shakespeare_char", *corpus, *tiny(**flags), *words]) == 0
+        assert nanotx_command(tiny_command(*words, run=run, **flags)) == 0
         return tmp_path / run
 
     return start

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import text, tiny
+from helpers import text, tiny, tiny_command
 
 from nanotx import disk
 from nanotx.cli.main import run as nanotx
@@ -29,11 +29,7 @@ def train(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text(tmp_path / "text.txt")
 
-    def start(*words, run="run", **flags):
-        corpus = ["--corpus", "file", "--corpus.path", "text.txt", "--run", run]
-        return nanotx(["train", "shakespeare_char", *corpus, *tiny(**flags), *words])
-
-    return start
+    return lambda *words, **flags: nanotx(tiny_command(*words, **flags))
 
 
 def rows(run: Path, event: str) -> list[dict]:
