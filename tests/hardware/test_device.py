@@ -247,6 +247,16 @@ def test_peak_of_a_busy_machine_is_that_of_a_quiet_one(monkeypatch):
     assert measured_peak(on(), size=8) == pytest.approx(2 * 8**3 / 0.02)  # on the wall, where no clock is finer
 
 
+@pytest.mark.parametrize(("seconds", "limited"), [(3, True), (None, False)])
+def test_limit_of_processor_time_is_that_of_the_system(monkeypatch, seconds, limited):
+    resource = pytest.importorskip("resource")
+    soft = resource.RLIM_INFINITY if seconds is None else seconds
+    asked = []
+    monkeypatch.setattr(resource, "getrlimit", lambda what: asked.append(what) or (soft, resource.RLIM_INFINITY))
+    assert device.is_processor_time_limited() is limited
+    assert asked == [resource.RLIMIT_CPU]
+
+
 # Compiling.
 
 
