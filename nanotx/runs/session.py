@@ -3,8 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
 
 import nanotx
 from nanotx import disk
@@ -22,18 +20,16 @@ from nanotx.errors import (
     RunError,
     TextError,
     TokenizerError,
-    is_memory_full,
     shell_quoted,
 )
 from nanotx.files import clear, is_blank, read_regular, write_atomic
 from nanotx.hardware.device import Machine, choose_machine, make_deterministic
-from nanotx.hardware.memory import GIB, keep_freed_memory, leaves_as_much
+from nanotx.hardware.memory import keep_freed_memory
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
 from nanotx.recipe_flags import Options
-from nanotx.runs import checkpoint
 from nanotx.runs.callbacks import BusyMachine, Checkpoints, Display, Guarded, RunFiles, Shown, keep_samples
-from nanotx.runs.checkpoint import clear_temporary
+from nanotx.runs.checkpoint_writer import CheckpointWriter
 from nanotx.runs.folder import RunFolder, locked
 from nanotx.runs.followers import check_slices, lead
 from nanotx.runs.history import error, extent, rate
@@ -45,8 +41,8 @@ from nanotx.runs.resume_check import Survey, changes, check_resumable, recipe_di
 from nanotx.runs.shared import Shared
 from nanotx.runs.start_warnings import NOT_ROUND_TRIPPING, text_warnings, warmup_warning
 from nanotx.runs.summary import summarize, title
-from nanotx.runs.trainer_state import Contents, contents, prune, publish, read_state
-from nanotx.runs.valid import TEXT, Proven
+from nanotx.runs.trainer_state import read_state
+from nanotx.runs.valid import TEXT
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers.char import Char
 from nanotx.training.auto_batch import largest_micro_batch
@@ -93,7 +89,7 @@ class Session:
     def __init__(self, work: Work, display: Display, stop: Stop) -> None:
         """Prepare everything before the folder is touched, so that a user error leaves nothing behind."""
         self.folder, self.options, self.survey, self.callbacks = work.folder, work.options, work.survey, work.callbacks
-        self.display, self.stop, self.proven, self.report = Guarded(display), stop, Proven(), work.report
+        self.display, self.stop, self.report = Guarded(display), stop, work.report
         recipe, self.began, self.named, self.ranks = work.recipe, work.began, work.named, work.ranks
         check_shares(recipe, self.ranks.size)
         self.reported = False  # report.html is written
@@ -133,8 +129,6 @@ class Session:
         self.trainer = Trainer(recipe, model, self.texts.windows, machine)
         if self.ranks.parallel == "fsdp" and self.ranks.size > 1:
             check_slices(self.trainer, self.callbacks)
-        self.waits = False  # training has waited for a checkpoint that there was no memory to copy
-        self.kept: set[Path] = set()  # old checkpoints that are not removed, because files were added to them
         self.loaded: list[RecordedFile] = []  # files that --load imported; recorded in checkpoints and in the summary
         if recipe.train.micro_batch_size == "auto":
             train = replace(recipe.train, micro_batch_size=largest_micro_batch(self.trainer))
@@ -244,13 +238,14 @@ class Session:
     def run_locked(self, name: str) -> int:
         """Train as `run_to_end` does, while the lock is held."""
         self.stop.working = True
+        checkpoints = CheckpointWriter(self.trainer, self.texts, self.folder, self.check_place)
         if not self.options.restart:  # restart first moves aside whatever is in the way, such as a dangling link
-            checkpoint.probe(self.folder.checkpoints, self.checkpoint_size)
+            checkpoints.probe()
         resumed = self.open()
         self.budget = self.recorded_budget(resumed)
         if self.options.restart:
-            checkpoint.probe(self.folder.checkpoints, self.checkpoint_size)
-        self.clear_temporary_files()
+            checkpoints.probe()
+        self.clear_temporary_files(checkpoints)
         progress = self.trainer.progress
         progress.earlier_seconds -= self.began - nanotx.started  # what this process did before is not the run's
         if progress.step >= self.recipe.train.steps and (figures := self.complete_figures()) is not None:
@@ -273,8 +268,8 @@ class Session:
             self.write_recipe()
         notes = [*self.survey.notes, *keep_samples(self.folder)]
         log = MetricsLog(self.folder.metrics, progress.step, progress.eval_pending)
-        files = self.files = RunFiles(self.folder, log, self.check_place, self.checkpoint_size)
-        run = self.run = self.training_run(files)
+        files = self.files = RunFiles(self.folder, log, self.check_place, checkpoints.size)
+        run = self.run = self.training_run(files, checkpoints)
         try:
             with self.display:
                 for row in [self.start_row(name, resumed), *changed]:
@@ -290,8 +285,7 @@ class Session:
                 self.train()
             files.finish()
             # the last evaluation came after the last checkpoint, and may be the best
-            kept = prune(self.trainer, self.folder, run.saved, self.proven) if run.saved else []
-            if warning := self.describe_kept(kept):
+            if warning := checkpoints.prune(run.saved):
                 run.warn(warning)
             figures = summarize(self.trainer, self.texts, self.peak, self.budget, self.loaded)
             write_atomic(self.folder.summary, json.dumps(figures, indent=1, allow_nan=False) + "\n")
@@ -306,7 +300,7 @@ class Session:
                     disk.remove(path)
         return self.print_next_steps(stopped=run.stopping)
 
-    def training_run(self, files: RunFiles) -> TrainingRun:
+    def training_run(self, files: RunFiles, checkpoints: CheckpointWriter) -> TrainingRun:
         """Return the loop with its callbacks: the user's, then those that write, show, save, evaluate and sample."""
         machine = self.trainer.machine
         crowd = [BusyMachine(self.display.say, machine.threads)] if machine.device.type == "cpu" else []
@@ -316,7 +310,7 @@ class Session:
             self.trainer,
             callbacks=self.callbacks,
             own=own,
-            save=self.save,
+            save=lambda: checkpoints.save(self.run, files, self.loaded),
             stop=self.stop,
             tokenizer=self.texts.codec,
             folder=self.folder.path,
@@ -324,13 +318,6 @@ class Session:
             doing=self.display.doing,
             rows=lambda: read(self.folder.metrics),
         )
-
-    @property
-    def checkpoint_size(self) -> int:
-        """The bytes that a checkpoint takes at least: the weights, their average if there is one, and the buffers."""
-        size = sum(tensor.nbytes for tensor in self.trainer.model.parameters())
-        buffers = sum(tensor.nbytes for tensor in self.trainer.buffers.tensors().values())
-        return (size * 2 if self.trainer.ema else size) + buffers
 
     def complete_figures(self) -> Row | None:
         """Return the summary, if the run is complete at this step; None if it was killed before that was written.
@@ -381,9 +368,9 @@ class Session:
                 self.display.say(f"evaluations now read {sizes[0]} of each text; before, {sizes[1]}.")
         return resumed
 
-    def clear_temporary_files(self) -> None:
+    def clear_temporary_files(self, checkpoints: CheckpointWriter) -> None:
         """Remove temporary files that killed processes left."""
-        clear_temporary(self.folder.path, self.folder.checkpoints, sound=self.proven)
+        checkpoints.clear_temporary()
         for path in (*self.folder.files, self.folder.path / ".owner"):
             clear(path, age=0.0)
 
@@ -525,56 +512,6 @@ class Session:
         except BaseException as error:  # a library written in Rust panics with a class that is no Exception
             again = f"nanotx report {shell_quoted(self.folder.path)}{self.own_flags()}"
             self.display.say(f"warning: no {self.folder.report.name}: {failure(error)} {again} tries again.")
-
-    def save(self) -> Callable[[], str] | None:
-        """Copy the state of this step, and return what writes it; where there is no memory for a copy, write it here.
-
-        The first checkpoint of a run is written here too: it shows whether the disk takes one.
-        """
-        self.check_place()
-        now = contents(self.trainer, self.texts, self.loaded)
-        if now.step > 1 and (copied := self.copied(now)) is not None:
-            return partial(self.write_checkpoint, copied)
-        if warning := self.write_checkpoint(now):
-            self.run.warn(warning)
-        return None
-
-    def copied(self, now: Contents) -> Contents | None:
-        """Return a copy of a checkpoint's contents; None where there is no memory for it, which is said once."""
-        needed = now.nbytes
-        try:
-            if leaves_as_much(needed):
-                return now.copied()
-        except (MemoryError, RuntimeError) as error:
-            if not is_memory_full(error):
-                raise
-        if not self.waits:
-            self.waits = True
-            self.run.warn(
-                f"step {now.step}: too little memory is free for a copy of {needed / GIB:,.2f} GiB, which would be "
-                "written while training continues; training waits for each checkpoint."
-            )
-        return None
-
-    def write_checkpoint(self, contents: Contents) -> str:
-        """Publish a checkpoint, after all rows so far are flushed to the disk; return a warning, or ""."""
-        kept = publish(contents, self.folder, self.proven, self.check_place, self.files.synced())
-        return self.describe_kept(kept)
-
-    def describe_kept(self, paths: list[Path]) -> str:
-        """Return a warning about old checkpoints that are kept because they hold files that nanotx did not write.
-
-        Each is named once; without any, it is "".
-        """
-        new = [path for path in paths if path not in self.kept]
-        self.kept.update(new)
-        if not new:
-            return ""
-        names = ", ".join(path.name for path in new)
-        return (
-            f"{self.folder.checkpoints}: {names}: no longer needed, but kept: it was changed, or holds "
-            "files that nanotx did not write. Remove it, or move it to another folder."
-        )
 
     def own_flags(self) -> str:
         """Return the flags that import the user's files again, for a command to print."""

@@ -10,6 +10,7 @@ from helpers import text, tiny
 from mutants.durability import BUGS
 
 import nanotx
+import nanotx.runs.checkpoint_writer
 import nanotx.runs.session
 import nanotx.runs.valid
 from nanotx import laws
@@ -96,7 +97,7 @@ def test_what_a_command_writes_is_flushed_before_it_is_published(name, place, tm
 
 # Bugs, planted where a run writes.
 
-SAVE = nanotx.runs.session.contents
+SAVE = nanotx.runs.checkpoint_writer.contents
 
 
 @contextmanager
@@ -231,7 +232,7 @@ def test_run_that_a_signal_stopped_is_not_called_complete(tmp_path):
         signal.raise_signal(signal.SIGTERM)
         return SAVE(*rest, **named)
 
-    with planted((nanotx.runs.session, "contents", stopping)):
+    with planted((nanotx.runs.checkpoint_writer, "contents", stopping)):
         assert command(words(tmp_path)) == 128 + signal.SIGTERM
     figures = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     assert (figures["steps"], figures["complete"]) == (1, False)

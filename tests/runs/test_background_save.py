@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import text, tiny_command
 
-import nanotx.runs.session
+import nanotx.runs.checkpoint_writer
 from nanotx import disk
 from nanotx.cli.main import run as nanotx_command
 from nanotx.data.corpus.playhouse import Playhouse
@@ -94,7 +94,7 @@ def test_checkpoint_written_during_later_steps_has_the_bytes_of_one_that_is_wait
     train, tmp_path, monkeypatch, capsys
 ):
     with monkeypatch.context() as small:
-        small.setattr(nanotx.runs.session, "leaves_as_much", lambda size: False)
+        small.setattr(nanotx.runs.checkpoint_writer, "leaves_as_much", lambda size: False)
         waited = train(*EMA, run="waited", **FLAGS)
     (warning,) = rows(waited, "warning")
     assert warning["step"] == 4 and "training waits for each checkpoint" in warning["text"]
