@@ -20,7 +20,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -190,18 +190,34 @@ def bits(tensor: Tensor) -> "np.ndarray[Any, np.dtype[Any]]":
     return flat.view(INTEGERS[flat.dtype.itemsize]).numpy()
 
 
-def copied(files: dict[str, Content]) -> dict[str, Content]:
-    """Return the contents of files, all tensors copied into the memory of the CPU.
+def copied(files: dict[str, Content], live: Set[int]) -> dict[str, Content]:
+    """Return the contents of files in memory of the CPU that no step changes.
 
     The copy is complete on return; that of a GPU's tensors is in page-locked memory, to which it copies faster.
+
+    Args:
+        files: their contents.
+        live: the memory that a step changes, by `address`; a tensor that has none of it is not copied.
     """
     contents: dict[str, Content] = {
-        name: content if isinstance(content, str) else {key: copy(tensor) for key, tensor in content.items()}
+        name: content
+        if isinstance(content, str)
+        else {key: copy(tensor) if must_copy(tensor, live) else tensor for key, tensor in content.items()}
         for name, content in files.items()
     }
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return contents
+
+
+def must_copy(tensor: Tensor, live: Set[int]) -> bool:
+    """Return whether a step changes the memory of a tensor, or it is not contiguous in the memory of the CPU."""
+    return tensor.device.type != "cpu" or address(tensor) in live or not tensor.is_contiguous()
+
+
+def address(tensor: Tensor) -> int:
+    """Return the address of the memory that a tensor and all its views share."""
+    return tensor.untyped_storage().data_ptr()
 
 
 def copy(tensor: Tensor) -> Tensor:

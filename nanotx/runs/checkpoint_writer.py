@@ -77,7 +77,7 @@ class CheckpointWriter:
 
     def copied(self, now: Contents, run: TrainingRun) -> Contents | None:
         """Return a copy of a checkpoint's contents; None where there is no memory for it, which is said once."""
-        needed = now.nbytes
+        needed = now.copy_nbytes
         try:
             if leaves_as_much(needed):
                 return now.copied()

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from nanotx.config.schema import INT_LIMIT
 from nanotx.config.toml import write_toml
 from nanotx.errors import ConfigError, Diverged, RunError
@@ -56,20 +58,31 @@ class Contents:
     step: int
     best: int  # the step of the best checkpoint so far
     files: dict[str, Content]
+    live: frozenset[int]  # the memory that a step changes, by `checkpoint.address`
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors."""
+        named = [content for content in self.files.values() if not isinstance(content, str)]
+        return [tensor for tensors in named for tensor in tensors.values()]
 
     @property
     def nbytes(self) -> int:
         """The size of all tensors."""
-        named = [content for content in self.files.values() if not isinstance(content, str)]
-        return sum(tensor.nbytes for tensors in named for tensor in tensors.values())
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    @property
+    def copy_nbytes(self) -> int:
+        """The size of the tensors that `copied` copies."""
+        return sum(tensor.nbytes for tensor in self.tensors if checkpoint.must_copy(tensor, self.live))
 
     def copied(self) -> "Contents":
-        """Return a copy in the memory of the CPU, which no step changes."""
-        return replace(self, files=checkpoint.copied(self.files))
+        """Return these contents in memory of the CPU that no step changes; what is in such memory is not copied."""
+        return replace(self, files=checkpoint.copied(self.files, self.live), live=frozenset())
 
 
 def contents(trainer: Trainer, texts: Dataset, loaded: Sequence[RecordedFile] = ()) -> Contents:
-    """Return the contents of a checkpoint of this step; the tensors are those of the trainer, which a step changes.
+    """Return the contents of a checkpoint of this step; among the tensors are the trainer's own, which a step changes.
 
     All comes from memory, nothing from the run's folder.
 
@@ -106,7 +119,21 @@ def contents(trainer: Trainer, texts: Dataset, loaded: Sequence[RecordedFile] = 
         "recipe.toml": write_toml(trainer.recipe),
         "tokenizer.json": texts.codec.to_json(),
     }
-    return Contents(step=progress.step, best=best_step(trainer, progress.step), files=files)
+    best = best_step(trainer, progress.step)
+    return Contents(step=progress.step, best=best, files=files, live=live_memory(trainer))
+
+
+def live_memory(trainer: Trainer) -> frozenset[int]:
+    """Return the memory that a trainer's steps change, by `checkpoint.address`.
+
+    Tensors of a checkpoint that are in no such memory are new: rank 0 has collected them, or they are in another layout
+    than the trainer's.
+    """
+    parameters = trainer.model.parameters() if trainer.slices is None else trainer.slices.own.values()
+    state, _ = trainer.state_codec.read().encode()
+    averages = trainer.ema.averages.values() if trainer.ema else ()
+    tensors = (*parameters, *trainer.model.buffers(), *state.values(), *averages)
+    return frozenset(checkpoint.address(tensor) for tensor in tensors)
 
 
 def publish(

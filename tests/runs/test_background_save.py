@@ -19,6 +19,9 @@ from nanotx.errors import Diverged, MemoryFull, RunError
 from nanotx.hardware import memory
 from nanotx.hardware.cgroup import MemoryInfo
 from nanotx.hardware.device import choose_machine
+from nanotx.nn.attention.per_head import PerHead
+from nanotx.nn.block.prenorm import PreNorm
+from nanotx.nn.ffn.moe import MixtureOfExperts
 from nanotx.nn.transformer import Model
 from nanotx.optim import Optimizer
 from nanotx.recipe import Recipe, Train
@@ -131,7 +134,7 @@ def test_late_row_of_a_checkpoint_verifies_and_any_other_row_out_of_order_does_n
 
 def test_copy_that_is_none_is_caught(train, tmp_path, monkeypatch):
     whole = train(run="whole", **FLAGS)
-    monkeypatch.setattr(checkpoint, "copied", lambda contents: contents)
+    monkeypatch.setattr(checkpoint, "copied", lambda contents, live: contents)
     before_making(monkeypatch, 4, until_step(tmp_path / "aliased", 8))
     aliased = train(run="aliased", **FLAGS)
     assert files(aliased, 4)["model.safetensors"] != files(whole, 4)["model.safetensors"]
@@ -141,11 +144,21 @@ def test_copy_that_is_none_is_caught(train, tmp_path, monkeypatch):
 TEXTS = load_dataset(Recipe(corpus=Playhouse(size=20_000), model=Model(context=16)))
 
 
+LAYOUTS = {"": PreNorm(), "of their own": PreNorm(attention=PerHead(heads=2), ffn=MixtureOfExperts(hidden_dim=8))}
+
+
+def tensors(of):
+    """The tensors of a checkpoint's contents, by file and name."""
+    named = {file: content for file, content in of.files.items() if not isinstance(content, str)}
+    return {(file, key): tensor for file, content in named.items() for key, tensor in content.items()}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", Optimizer.names())
-def test_no_tensor_of_a_copy_moves_when_steps_are_taken(name):
+def test_no_tensor_of_a_copy_moves_when_steps_are_taken(name, layout):
     recipe = Recipe(
         corpus=Playhouse(size=20_000),
-        model=Model(dim=16, layers=1, context=16),
+        model=Model(dim=16, layers=1, context=16, block=LAYOUTS[layout]),
         optimizer=Optimizer.find(name)(),
         train=Train(steps=9, batch_size=2, ema_decay=0.9),
         compile=False,
@@ -155,11 +168,7 @@ def test_no_tensor_of_a_copy_moves_when_steps_are_taken(name):
     trainer.train_step()
     now = contents(trainer, TEXTS)
     copy = now.copied()
-
-    def tensors(of):
-        named = {file: content for file, content in of.files.items() if not isinstance(content, str)}
-        return {(file, key): tensor for file, content in named.items() for key, tensor in content.items()}
-
+    assert (now.copy_nbytes < now.nbytes) == bool(layout)  # what is put into the canonical layout is new already
     saved = {key: tensor.clone() for key, tensor in tensors(now).items()}
     trainer.train_step()
     assert {file for file, _ in saved} >= {"model.safetensors", "optimizer.safetensors", "ema.safetensors"}
@@ -245,7 +254,7 @@ def test_step_that_fails_does_not_lose_the_checkpoint_under_way(train, tmp_path,
 
 
 def test_copy_for_which_memory_is_full_is_written_while_training_waits(train, monkeypatch):
-    def full(contents):
+    def full(contents, live):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
     whole = train(run="whole", **FLAGS)
