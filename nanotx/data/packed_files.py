@@ -1,8 +1,9 @@
 """Documents of token files of any size, packed into rows that are read from the disk when they are wanted.
 
-What is kept in memory is where each document begins, 8 bytes each, and the plan of the rows, whose size does not depend
-on their number (`packing_plan.py`). The ends of documents are read from the files in blocks, twice if they are many:
-to count the documents of each length, and to put the beginning of each into its place.
+What is kept in memory is where each document begins, 4 bytes each, 12 more for each that is longer than a row, and the
+plan of the rows, whose size does not depend on their number (`packing_plan.py`). The ends of documents are read from
+the files once, in blocks. Only within a block are documents sorted by their lengths: where the n-th longest of all
+begins is found by counting how many of each length are in each block.
 
 A document that is longer than a row is cut into pieces that overlap by one id, as in `pack`. Each document is read as
 if it were alone.
@@ -10,7 +11,7 @@ if it were alone.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,18 @@ from nanotx.data.documents import PADDING, PackedRows, Rows
 from nanotx.data.packing_plan import Plan, best_fit
 from nanotx.data.stored_ids import DiskIds
 
-BLOCK = 1 << 26
-"""Ids whose ends of documents are read together."""
+BLOCK = 1 << 16
+"""Documents that are sorted together: what is computed of so many stays in the caches of a core."""
 
-KEPT = 1 << 22
-"""Pieces of documents up to which their ends are read once; while they are packed they take 10 bytes more each."""
+BLOCK_LENGTHS = 16
+"""In a block there are so many documents at least for each length of the rows, whose counts take 16 bytes."""
 
+OVERLAP = 1
+"""Ids that two neighbouring pieces of a document share."""
+
+Numbers = NDArray[np.signedinteger[Any]]  # of 32 bits where they fit
 Lengths = NDArray[np.int64]
-Short = NDArray[np.uint16]
+NONE = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,7 +40,7 @@ class PackedFile(PackedRows):
 
     ids: DiskIds
     plan: Plan
-    starts: NDArray[np.int64]  # where each document, or piece of one, begins, the longest first
+    pieces: "Pieces"
     documents_whole: int  # how many documents fit a row
     documents_cut: int  # how many are longer, and are cut
 
@@ -49,24 +54,25 @@ class PackedFile(PackedRows):
     @property
     def targets(self) -> int:
         """See `PackedRows.targets`."""
-        return self.filled - len(self.starts)
+        return self.filled - len(self.pieces)
 
-    @cached_property
+    @property
     def filled(self) -> int:
         """Return the number of places that are no padding."""
-        return sum(group.rows * part.count * part.length for group in self.plan.groups for part in group.fillings)
+        return self.pieces.size
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def read(self, rows: Rows) -> NDArray[np.int32]:
         """See `PackedRows.read`."""
-        numbers = self.indices(rows)
-        ids = np.full((len(numbers), self.plan.width), PADDING, np.int32)
-        for row, number in zip(ids, numbers.tolist(), strict=True):
+        planned = [self.plan.row(number) for number in self.indices(rows).tolist()]
+        starts = iter(self.pieces.starts(np.array([piece for row in planned for piece, _ in row], np.int64)).tolist())
+        ids = np.full((len(planned), self.plan.width), PADDING, np.int32)
+        for own, row in zip(ids, planned, strict=True):
             at = 0
-            for piece, length in self.plan.row(number):
-                row[at : at + length] = self.ids.read(int(self.starts[piece]), length)
+            for _, length in row:
+                own[at : at + length] = self.ids.read(next(starts), length)
                 at += length
         return ids
 
@@ -91,53 +97,154 @@ class PackedFile(PackedRows):
         return np.array(numbers, np.int32), np.array(lengths, np.int64)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pieces:
+    """Where the pieces of documents begin, numbered from the longest to the shortest, and then as in the text.
+
+    Pieces as long as a row come first. They are counted, not kept, as each begins a stride after the one before it. The
+    others are kept in the order of their blocks, and within a block of their lengths: what has one length in one block
+    is a run, and the pieces of a run have neighbouring numbers.
+    """
+
+    width: int  # ids of a row
+    size: int  # ids of all pieces
+    blocks: NDArray[np.int64]  # from where what begins in each block is counted
+    long_starts: Numbers  # where each document begins that has pieces as long as a row
+    long_before: NDArray[np.int64]  # how many such pieces there are before it, and in the end all of them
+    long_places: NDArray[np.int64]  # where those of each block begin in `long_starts`
+    begins: Numbers  # of the other pieces, in the order of their runs
+    runs: NDArray[np.int64]  # the number of the first piece of each run: the longest first, then block by block
+    places: NDArray[np.int64]  # where each run begins in `begins`
+
+    def __len__(self) -> int:
+        return int(self.long_before[-1]) + len(self.begins)
+
+    def starts(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where some pieces begin."""
+        starts = np.empty(len(numbers), np.int64)
+        is_long = numbers < self.long_before[-1]
+        long, short = numbers[is_long], numbers[~is_long]
+        at = np.searchsorted(self.long_before, long, "right") - 1
+        block = np.searchsorted(self.long_places, at, "right") - 1
+        earlier = (long - self.long_before[at]) * (self.width - OVERLAP)
+        starts[is_long] = self.blocks[block] + self.long_starts[at] + earlier
+        run = np.searchsorted(self.runs, short, "right") - 1
+        begins = self.begins[self.places[run] + short - self.runs[run]]
+        starts[~is_long] = self.blocks[run % max(1, len(self.blocks))] + begins
+        return starts
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Block:
+    """The pieces of neighbouring documents."""
+
+    start: int  # the id from which all beginnings are counted
+    long_starts: Numbers  # where each document begins that has pieces as long as a row
+    long_counts: Numbers  # how many of these it has
+    begins: Numbers  # of the others, the shortest first
+    counts: NDArray[np.int64]  # how many pieces there are of each length, from 0 up to the width of a row
+    documents_whole: int  # how many documents fit a row
+    documents_cut: int  # how many are longer
+
+
 def pack_file(ids: DiskIds, context: int) -> PackedFile:
     """Pack the documents of a text on the disk into rows of `context + 1` ids."""
     width = context + 1
-    counts, whole, cut = np.zeros(width + 1, np.int64), 0, 0
-    kept: list[tuple[Lengths, Lengths | Short]] | None = []
-    for starts, ends in documents_of(ids):
-        first, lengths = short_pieces(starts, ends, width)
-        counts += np.bincount(lengths, minlength=width + 1)
-        longer = int((ends - starts > width).sum())
-        whole, cut = whole + len(ends) - longer, cut + longer
-        if kept is not None:
-            kept = [*kept, (first, lengths)] if int(counts.sum()) <= KEPT else None
-    places = np.cumsum(counts[::-1])[::-1] - counts  # where the documents of each length begin among all
-    begins = np.empty(int(counts.sum()), np.int64)
-    again = (short_pieces(starts, ends, width) for starts, ends in documents_of(ids)) if kept is None else kept
-    for first, lengths in again:
-        order = np.argsort(lengths, kind="stable")  # of 16 bits by radix
-        of_length = np.bincount(lengths, minlength=width + 1)
-        before = np.cumsum(of_length) - of_length
-        begins[np.repeat(places - before, of_length) + np.arange(len(order))] = first[order]
-        places += of_length
-    return PackedFile(ids=ids, plan=best_fit(counts), starts=begins, documents_whole=whole, documents_cut=cut)
+    blocks = [
+        cut_documents(starts, ends, width) for starts, ends in documents_of(ids, max(BLOCK, BLOCK_LENGTHS * width))
+    ]
+    counts = np.array([block.counts for block in blocks], np.int64).reshape(-1, width + 1)
+    return PackedFile(
+        ids=ids,
+        plan=best_fit(counts.sum(axis=0)),
+        pieces=joined(blocks, counts),
+        documents_whole=sum(block.documents_whole for block in blocks),
+        documents_cut=sum(block.documents_cut for block in blocks),
+    )
 
 
-def short_pieces(starts: Lengths, ends: Lengths, width: int) -> tuple[Lengths, Lengths | Short]:
-    """Return what `pieces` does, the lengths in 16 bits where they fit."""
-    first, lengths = pieces(starts, ends, width)
-    return first, lengths.astype(np.uint16) if width < 1 << 16 else lengths
+def cut_documents(starts: Lengths, ends: Lengths, width: int) -> Block:
+    """Cut neighbouring documents into pieces, and sort these by their lengths."""
+    start, size = int(starts[0]), int(ends[-1] - starts[0])
+    kind: Any = np.int32 if size < 1 << 31 else np.int64
+    begins = (starts - start).astype(kind)
+    lengths = (ends - starts).astype(kind)
+    long = np.flatnonzero(lengths >= width)
+    long_starts, long_lengths = begins[long], lengths[long]
+    long_counts, rest = long_pieces(long_lengths, width)
+    begins[long] += long_counts * kind(width - OVERLAP)
+    lengths[long] = rest
+    order = np.argsort(lengths.astype(np.uint16) if width < 1 << 16 else lengths, kind="stable")  # 16 bits: by radix
+    counts = np.bincount(lengths, minlength=width + 1)
+    begins = begins[order[counts[0] :]]
+    counts[0], counts[width] = 0, long_counts.sum(dtype=np.int64)
+    cut = int((long_lengths > width).sum())
+    return Block(
+        start=start,
+        long_starts=long_starts,
+        long_counts=long_counts,
+        begins=begins,
+        counts=counts,
+        documents_whole=len(starts) - cut,
+        documents_cut=cut,
+    )
 
 
-def documents_of(ids: DiskIds) -> Iterator[tuple[Lengths, Lengths]]:
-    """Yield where documents begin and end, some at a time; ids after the last end are a document too."""
-    begin = 0
-    for first in range(0, len(ids), BLOCK):
-        count = min(BLOCK, len(ids) - first)
-        ends = first + ids.document_ends(first, count)
-        if first + count == len(ids) and (not len(ends) or ends[-1] < len(ids)):
-            ends = np.append(ends, len(ids))
+def long_pieces(lengths: Numbers, width: int) -> tuple[Numbers, Numbers]:
+    """Return how many pieces as long as a row there are of each document, and the length of the last one.
+
+    Args:
+        lengths: of documents that fill a row, or more than one.
+        width: ids of a row.
+
+    Returns:
+        The numbers, and the lengths of what follows, `OVERLAP` included; 0 where nothing does.
+    """
+    counts, rest = np.divmod(lengths - lengths.dtype.type(OVERLAP), lengths.dtype.type(width - OVERLAP))
+    return counts, np.where(rest, rest + lengths.dtype.type(OVERLAP), 0)
+
+
+def joined(blocks: list[Block], counts: NDArray[np.int64]) -> Pieces:
+    """Join the pieces of blocks.
+
+    Args:
+        blocks: the blocks, in the order of the text.
+        counts: how many pieces there are of each length in each block.
+    """
+    width = counts.shape[1] - 1
+    short = counts[:, :width]
+    places = (np.cumsum(short) - short.ravel()).reshape(short.shape)
+    runs = np.cumsum(short.T[::-1]).reshape(width, -1) - short.T[::-1]
+    long_places = np.cumsum([0, *(len(block.long_starts) for block in blocks)])
+    long_before = np.zeros(long_places[-1] + 1, np.int64)
+    long_before[1:] = np.concatenate([NONE, *(block.long_counts for block in blocks)])
+    np.cumsum(long_before, out=long_before)
+    return Pieces(
+        width=width,
+        size=int(counts.sum(axis=0) @ np.arange(width + 1)),
+        blocks=np.array([block.start for block in blocks], np.int64),
+        long_starts=np.concatenate([NONE, *(block.long_starts for block in blocks)]),
+        long_before=long_before,
+        long_places=long_places[:-1],
+        begins=np.concatenate([NONE, *(block.begins for block in blocks)]),
+        runs=(long_before[-1] + runs).ravel(),
+        places=places.T[::-1].ravel(),
+    )
+
+
+def documents_of(ids: DiskIds, at_once: int) -> Iterator[tuple[Lengths, Lengths]]:
+    """Yield where documents begin and end, `at_once` or a few more at a time; ids after the last end are one too."""
+    begin, end, size, waiting = 0, 0, 0, list[Lengths]()
+    for ends in ids.blocks_of_ends(0, len(ids), at_once):
         if len(ends):
-            yield np.append(begin, ends[:-1]), ends
-            begin = int(ends[-1])
-
-
-def pieces(starts: Lengths, ends: Lengths, width: int) -> tuple[Lengths, Lengths]:
-    """Return where pieces of at most `width` ids begin, and their lengths; a document that fits is one piece."""
-    step = width - 1
-    counts = np.maximum(1, -(-(ends - starts - 1) // step))
-    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    first = np.repeat(starts, counts) + within * step
-    return first, np.minimum(width, np.repeat(ends, counts) - first)
+            waiting.append(ends)
+            end, size = int(ends[-1]), size + len(ends)
+        if size >= at_once:
+            edges = np.concatenate([[begin], *waiting])
+            yield edges[:-1], edges[1:]
+            begin, size, waiting = end, 0, []
+    if end < len(ids):
+        waiting.append(np.array([len(ids)]))
+    if waiting:
+        edges = np.concatenate([[begin], *waiting])
+        yield edges[:-1], edges[1:]

@@ -11,42 +11,44 @@ Source: best-fit decreasing, Johnson 1973, Near-Optimal Bin Packing Algorithms, 
 """
 
 from bisect import bisect_left, bisect_right, insort
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from typing import NamedTuple, Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, kw_only=True)
-class Filling:
-    """Documents of one length that each row of a group has: `count` of them, those of the first row first."""
+class Filling(NamedTuple):
+    """Documents of one length that each of some rows has, those of the first row first.
+
+    When rows are divided, both halves keep the filling and count from another row of it; so dividing copies nothing.
+    """
 
     length: int
-    count: int  # in each row
+    each: int  # how many each row has
     first: int  # number of the first of them, among all documents in the order of their lengths, the longest first
+    before: Optional["Filling"]  # what the rows had before
+    skip: int  # rows that had `before` and come before the first of these
 
 
-@dataclass(frozen=True, kw_only=True)
-class Group:
+class Group(NamedTuple):
     """Rows that are filled alike."""
 
     rows: int
-    fillings: tuple[Filling, ...] = ()
+    filling: Filling | None = None  # the last one
+    skip: int = 0  # rows that had it and come before the first of these
 
-    def parted(self, rows: int) -> tuple["Group", "Group"]:
-        """Return the first rows of the group, and the others."""
-        others = tuple(replace(part, first=part.first + rows * part.count) for part in self.fillings)
-        return replace(self, rows=rows), Group(rows=self.rows - rows, fillings=others)
-
-    def row(self, number: int) -> list[tuple[int, int]]:
-        """Return the number and the length of each document in a row of the group."""
-        return [
-            (part.first + number * part.count + place, part.length)
-            for part in self.fillings
-            for place in range(part.count)
-        ]
+    def fillings(self) -> list[tuple[int, int, int]]:
+        """Return the length, the count in each row and the first document of each filling, in their order."""
+        fillings = list[tuple[int, int, int]]()
+        filling, skip = self.filling, self.skip
+        while filling:
+            fillings.append((filling.length, filling.each, filling.first + skip * filling.each))
+            skip += filling.skip
+            filling = filling.before
+        return fillings[::-1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +66,18 @@ class Plan:
     def __len__(self) -> int:
         return self.ends[-1] if self.ends else 0
 
+    @cached_property
+    def seen(self) -> dict[int, list[tuple[int, int, int]]]:
+        """Return the fillings of the groups of which a row was asked for."""
+        return {}
+
     def row(self, number: int) -> list[tuple[int, int]]:
         """Return the number and the length of each document in a row, in their order."""
-        at = bisect_right(self.ends, number)
-        return self.groups[at].row(number - (self.ends[at] - self.groups[at].rows))
+        group = bisect_right(self.ends, number)
+        if group not in self.seen:
+            self.seen[group] = self.groups[group].fillings()
+        number -= self.ends[group] - self.groups[group].rows
+        return [(first + number * each + at, length) for length, each, first in self.seen[group] for at in range(each)]
 
 
 def best_fit(counts: NDArray[np.int64]) -> Plan:
@@ -80,40 +90,31 @@ def best_fit(counts: NDArray[np.int64]) -> Plan:
     full, open_groups = list[Group](), dict[int, list[Group]]()  # those with room left, by how much
     rooms = list[int]()  # the keys of `open_groups`, ascending
     first = 0
-    for length in reversed([int(length) for length in np.flatnonzero(counts) if length]):
-        left = int(counts[length])
+    lengths = np.flatnonzero(counts[1:])[::-1] + 1
+    for length, left in zip(lengths.tolist(), counts[lengths].tolist(), strict=True):
         while left:
-            room, group = fullest(open_groups, rooms, length) or (width, Group(rows=max(1, left // (width // length))))
-            count = min(left, room // length)
-            rows = min(group.rows, left // count)
-            filled, others = group.parted(rows)
-            if others.rows:
-                put(open_groups, rooms, room, others)
-            filling = Filling(length=length, count=count, first=first)
-            filled = replace(filled, fillings=(*filled.fillings, filling))
-            if room > count * length:
-                put(open_groups, rooms, room - count * length, filled)
+            at = bisect_left(rooms, length)
+            if at < len(rooms):  # the fullest rows that have room
+                room = rooms[at]
+                same = open_groups[room]
+                available, before, skip = same.pop()
             else:
+                room, same = width, []
+                available, before, skip = max(1, left // (width // length)), None, 0
+            each = min(left, room // length)
+            rows = min(available, left // each)
+            if rows < available:
+                same.append(Group(available - rows, before, skip + rows))
+            elif not same and room < width:
+                del open_groups[room], rooms[at]
+            filled = Group(rows, Filling(length, each, first, before, skip))
+            room -= each * length
+            if not room:
                 full.append(filled)
-            first, left = first + rows * count, left - rows * count
+            elif room in open_groups:
+                open_groups[room].append(filled)
+            else:
+                open_groups[room] = [filled]
+                insort(rooms, room)
+            first, left = first + rows * each, left - rows * each
     return Plan(width=width, groups=(*full, *(group for room in rooms for group in open_groups[room])))
-
-
-def fullest(open_groups: dict[int, list[Group]], rooms: list[int], length: int) -> tuple[int, Group] | None:
-    """Take out a group of the fullest rows that have room for a document, and return it after its room."""
-    at = bisect_left(rooms, length)
-    if at == len(rooms):
-        return None
-    room = rooms[at]
-    group = open_groups[room].pop()
-    if not open_groups[room]:
-        del open_groups[room], rooms[at]
-    return room, group
-
-
-def put(open_groups: dict[int, list[Group]], rooms: list[int], room: int, group: Group) -> None:
-    """Add a group of rows that have some room."""
-    if room not in open_groups:
-        open_groups[room] = []
-        insort(rooms, room)
-    open_groups[room].append(group)

@@ -7,7 +7,7 @@ while a read returns an error. The system caches the pages of both in the same w
 import os
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, overload
@@ -22,6 +22,7 @@ Row = NDArray[np.integer[Any]]
 Ends = NDArray[np.int64]
 END = 8  # bytes of the end of a document in a token file
 BLOCK = 1 << 22  # ids that are read at once
+ENDS, FEW_ENDS = 1 << 16, 1 << 6  # ends of documents that are read at once: where all are wanted, and where one is
 
 
 class DiskIds(ABC):
@@ -46,9 +47,17 @@ class DiskIds(ABC):
         place of their own. Empty where no documents are marked.
 
         Raises:
-            DataError: the file cannot be read.
+            DataError: the file cannot be read, or its ends of documents are damaged.
         """
-        return np.empty(0, np.int64)
+        return np.concatenate([np.empty(0, np.int64), *self.blocks_of_ends(first, count)])
+
+    def blocks_of_ends(self, first: int, count: int, at_once: int = ENDS) -> Iterator[Ends]:
+        """Yield what `document_ends` returns, in blocks of at most `at_once` documents.
+
+        Raises:
+            DataError: see `document_ends`.
+        """
+        yield from ()
 
     def rows(self, starts: Sequence[int], length: int) -> Row:
         """Return a row of `length` ids from each start."""
@@ -170,26 +179,27 @@ class StoredIds(DiskIds):
                 self.checked(row, start)
         return ids.reshape(-1, length)
 
-    def document_ends(self, first: int, count: int) -> Ends:
-        """See `DiskIds.document_ends`."""
-        low, high = 0, self.documents
+    def blocks_of_ends(self, first: int, count: int, at_once: int = ENDS) -> Iterator[Ends]:
+        """See `DiskIds.blocks_of_ends`."""
+        low, high, last = 0, self.documents, 0
         while low < high:  # the first document that ends after `first`
             middle = (low + high) // 2
             low, high = (middle + 1, high) if self._ends(middle, 1)[0] <= first else (low, middle)
-        found, at_once = [np.empty(0, np.int64)], 64
-        while low < self.documents:
-            ends = self._ends(low, min(at_once, self.documents - low))
-            if (np.diff(ends, prepend=found[-1][-1:] + first) < 0).any() or int(ends[-1]) > self.count:
+        low = max(
+            0, low - 2
+        )  # a damaged end that misled the search is the one before, and less than its own one before
+        while low < self.documents and last < first + count:
+            ends = self._ends(low, min(at_once + 1, self.documents - low))  # with the next one, to compare the last
+            if ends[0] < last or (ends[1:] < ends[:-1]).any() or ends[-1] > self.count:
                 raise DataError(f"{self.path}: its ends of documents are damaged; encode the texts again.")
-            found.append(ends[ends <= first + count] - first)
-            low, at_once = low + len(ends), 4 * at_once
-            if ends[-1] > first + count:
-                break
-        return distinct(np.concatenate(found))
+            ends = ends[:at_once]
+            begin, end = np.searchsorted(ends, (max(first, last), first + count), "right")
+            low, last = low + len(ends), int(ends[-1])
+            yield distinct(ends[begin:end]) - first
 
     def _ends(self, number: int, count: int) -> Ends:
         """Return how many ids of the file are up to the ends of some documents."""
-        return np.frombuffer(self._read(self.ends + number * END, count * END), "<u8").astype(np.int64)
+        return np.frombuffer(self._read(self.ends + number * END, count * END), "<i8")
 
     def checked(self, ids: Row, first: int) -> Row:
         """Return ids that were read from index `first` on.
@@ -254,19 +264,22 @@ class JoinedIds(DiskIds):
             pieces.append(ids.read(low + here - begin, min(end, self.ends[number]) - here))
         return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, self.dtype), *pieces])
 
-    def document_ends(self, first: int, count: int) -> Ends:
-        """See `DiskIds.document_ends`; where two parts are joined, a document ends."""
-        found, end = [np.empty(0, np.int64)], first + count
+    def blocks_of_ends(self, first: int, count: int, at_once: int = ENDS) -> Iterator[Ends]:
+        """See `DiskIds.blocks_of_ends`; where two parts are joined, a document ends."""
+        end, last = first + count, 0
         for number in range(bisect_right(self.ends, first), len(self.parts)):
             ids, low, high = self.parts[number]
             begin = self.ends[number] - (high - low)
             if begin >= end:
                 break
             here, there = max(first, begin), min(end, self.ends[number])
-            found.append(ids.document_ends(low + here - begin, there - here) + (here - first))
-            if there == self.ends[number] < self.count:
-                found.append(np.array([there - first]))
-        return distinct(np.concatenate(found))
+            for ends in ids.blocks_of_ends(low + here - begin, there - here, at_once):
+                if len(ends):
+                    yield ends + (here - first) if here > first else ends
+                    last = int(ends[-1]) + here - first
+            if there == self.ends[number] < self.count and there - first > last:
+                yield np.array([there - first])
+                last = there - first
 
     def rows(self, starts: Sequence[int], length: int) -> Row:
         """See `DiskIds.rows`."""
@@ -277,8 +290,9 @@ class JoinedIds(DiskIds):
 
 
 def distinct(ends: Ends) -> Ends:
-    """Return the distinct numbers of some ascending ones above 0; np.unique would not use their order."""
-    return ends[np.diff(ends, prepend=0) > 0]
+    """Return the distinct numbers of some ascending ones; np.unique would not use their order."""
+    rising = ends[1:] > ends[:-1]
+    return ends if rising.all() else ends[np.append(True, rising)]
 
 
 def read_at(file: int, offset: int, size: int) -> bytearray:
@@ -298,10 +312,10 @@ def read_at(file: int, offset: int, size: int) -> bytearray:
 
 def boundary(ids: DiskIds, at: int) -> int:
     """Return where the document that begins first at or after an id begins; where none does, where the last begins."""
-    later = at - 1 + ids.document_ends(at - 1, len(ids) - at + 1) if at else np.zeros(1, np.int64)
-    later = later[(later >= at) & (later < len(ids))]
-    if len(later):
-        return int(later[0])
-    earlier = ids.document_ends(0, at)
-    earlier = earlier[earlier < len(ids)]
-    return int(earlier[-1]) if len(earlier) else 0
+    if not at:
+        return 0
+    for ends in ids.blocks_of_ends(at - 1, len(ids) - at + 1, FEW_ENDS):
+        if len(ends) and at - 1 + ends[0] < len(ids):
+            return at - 1 + int(ends[0])
+    earlier = [int(ends[-1]) for ends in ids.blocks_of_ends(0, at - 1) if len(ends)]
+    return max(earlier, default=0)

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -131,6 +131,31 @@ def test_ends_of_documents_are_those_of_the_window_also_of_joined_files(lengths,
         first, end = sorted(data.draw(st.tuples(*[st.integers(0, len(ids))] * 2)))
         wanted = sorted({int(place) - first for place in ends if first < place <= end})
         assert ids.document_ends(first, end - first).tolist() == wanted
+        blocks = list(ids.blocks_of_ends(first, end - first, at_once := data.draw(st.integers(1, 9))))
+        assert np.concatenate([[], *blocks]).tolist() == wanted
+        assert all(len(block) <= at_once for block in blocks)
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("wrong", [-1, 0, 3, 17, 21, 2**63 - 1])
+def test_ends_of_documents_that_are_damaged_are_refused(number, wrong, tmp_path):
+    """Read in blocks of any size, from anywhere; opening the file would compare its digest first."""
+    codec, path, ends = CODECS["byte"], tmp_path / "x.ids", [4, 8, 12, 16, 20]
+    codec.encode_to_file([write_rows(tmp_path / "x.jsonl", ["a" * 4] * 5)], path)
+    ids = open_tokens(path).ids
+    data, at = path.read_bytes(), ids.ends + 8 * number
+    path.write_bytes(data[:at] + wrong.to_bytes(8, "little", signed=True) + data[at + 8 :])
+    changed = [*ends[:number], wrong, *ends[number + 1 :]]
+    plausible = [0, *changed, 20] == sorted([0, *changed, 20])  # other documents, as far as their order tells
+    for at_once, first, end in product((1, 2, 100), range(20), range(1, 21)):
+        try:
+            found = np.concatenate([[], *ids.blocks_of_ends(first, end - first, at_once)]) + first
+        except DataError as error:
+            assert "x.ids: its ends of documents are damaged; encode the texts again" in str(error)
+            assert not plausible
+        else:
+            wanted = [place for place in (changed if plausible else ends) if first < place <= end]
+            assert found.tolist() == wanted and (plausible or (first, end) != (0, 20))
 
 
 class Killed(BaseException):
