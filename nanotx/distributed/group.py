@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 import torch.distributed as dist
-from einops import rearrange
 from torch import Tensor, nn
 
 from nanotx.distributed.agreement import Agreement, GivenUp
 from nanotx.distributed.buckets import Addition, BackendSum, Buckets, PairwiseSum, finish
 from nanotx.distributed.owners import Owners, receive_state, send_state
 from nanotx.distributed.ranks import Order, Ranks, State, rows_of
-from nanotx.distributed.tree import Sum, add_rows, before_last, tree_sum
+from nanotx.distributed.tree import Sum, add_rows, before_last, sparse, tree_sum
 from nanotx.errors import RankLost
 
 if TYPE_CHECKING:
@@ -455,13 +454,6 @@ class Group(Ranks):
 def kind_of(gradient: Tensor | None) -> int:
     """Return ABSENT, DENSE or ROWS."""
     return ABSENT if gradient is None else ROWS if gradient.is_sparse else DENSE
-
-
-def sparse(rows: Tensor, values: Tensor, table: Tensor) -> Tensor:
-    """Return the sparse gradient of a table from the numbers of its rows, ascending, and their values."""
-    return torch.sparse_coo_tensor(
-        rearrange(rows, "n -> 1 n"), values, table.shape, is_coalesced=True, check_invariants=False
-    )
 
 
 def padded(tensor: Tensor, length: int) -> Tensor:

@@ -63,9 +63,9 @@ def check_parallel(recipe: Recipe, parallel: str) -> None:
         return
     for refused, reason in (
         (
-            not recipe.optimizer.elementwise,
-            f"optimizer {recipe.optimizer.part} needs whole matrices, and fsdp divides each; try --parallel owner, or "
-            "--optimizer adamw",
+            not (recipe.optimizer.elementwise or recipe.optimizer.by_matrices),
+            f"optimizer {recipe.optimizer.part} does not say that it steps rows of a parameter by themselves "
+            "(elementwise or by_matrices = True in its class); try --parallel owner, or --optimizer adamw",
         ),
         (
             recipe.reduce == "exact",

@@ -16,7 +16,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
+from nanotx.distributed.matrices import SlicedMatrices
 from nanotx.distributed.ranks import AVERAGE, STATE, WEIGHT, State, rows_of
+from nanotx.distributed.table_rows import note_rows
 from nanotx.nn.empty import allocate
 
 
@@ -50,6 +52,7 @@ class Slices:
             unit.set_gradient_divide_factor(1.0)  # losses are divided by the number of all micro-batches already
             unit.set_force_sum_reduction_for_comms(True)
         register_fsdp_forward_method(model, "hidden_states")
+        self.rows = note_rows(model)  # by the name of the table
         self.sliced: dict[str, Any] = dict(model.named_parameters())  # tensors that know of their other slices
         self.own = {
             name: nn.Parameter(parameter.to_local().detach(), requires_grad=parameter.requires_grad)
@@ -65,17 +68,32 @@ class Slices:
             return value.clone()
         return value[rows_of(len(value), self.rank, self.size)].clone()
 
+    def whole_matrices(self, costs: Mapping[str, float]) -> SlicedMatrices:
+        """Return what computes from the whole of matrices in slices.
+
+        Args:
+            costs: of a step of each parameter, by name, in any unit.
+        """
+        shapes = {self.own[name]: self.shapes[name] for name in costs}
+        return SlicedMatrices(shapes, {self.own[name]: cost for name, cost in costs.items()}, self.rank, self.size)
+
     # A step.
 
     def clear_gradients(self) -> None:
         """Forget the gradients, to which a backward pass would add."""
         for parameter in self.sliced.values():
             parameter.grad = None
+        for met in self.rows.values():
+            met.clear()
 
     def step(self, step: Callable[[], object]) -> None:
         """Call the step of an optimizer of `own`, with the gradients of the model."""
         for name, parameter in self.sliced.items():
             self.own[name].grad = None if parameter.grad is None else parameter.grad.to_local()
+        for name, met in self.rows.items():
+            own = self.own[name]
+            if own.grad is not None:
+                own.grad = met.of(own.grad, rows_of(self.shapes[name][0], self.rank, self.size))
         try:
             step()
         finally:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 T = TypeVar("T")
@@ -43,6 +44,13 @@ class Sum:
 def add_rows(mine: Tensor, new: Tensor) -> Tensor:
     """Return the sum of two sparse gradients; the rows of each are summed before."""
     return (mine.coalesce() + new.coalesce()).coalesce()
+
+
+def sparse(rows: Tensor, values: Tensor, table: Tensor) -> Tensor:
+    """Return the sparse gradient of a table from the numbers of its rows, ascending, and their values."""
+    return torch.sparse_coo_tensor(
+        rearrange(rows, "n -> 1 n"), values, table.shape, is_coalesced=True, check_invariants=False
+    )
 
 
 def tree_sum(numbers: range, leaf: Callable[[int], T], add: Callable[[T, T], T]) -> T:

@@ -21,13 +21,14 @@ class Optimizer(
     slot="optimizer",
     package="nanotx.optim",
     group="nanotx.optimizers",
-    shared=("base", "groups", "schedules", "state", "packing"),
+    shared=("base", "groups", "schedules", "state", "packing", "matrices"),
 ):
     """The optimizer slot. A part is built from named parameters, so that its groups can depend on the names."""
 
     part_specific = ("lr",)  # a rate that suits one optimizer is orders of magnitude off for another
     separable: ClassVar[bool] = False  # whether a parameter's step and state, which is tensors, depend on it alone
     elementwise: ClassVar[bool] = False  # whether the step of some rows is those rows of the step
+    by_matrices: ClassVar[bool] = False  # whether it is so but for what a `MatrixOptimizer` asks of whole matrices
     takes_sparse: ClassVar[bool] = False  # whether a gradient may hold some rows of a table alone
 
     lr: float = 1e-3  # before the schedule's factor

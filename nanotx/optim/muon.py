@@ -26,6 +26,7 @@ from nanotx.errors import ConfigError
 from nanotx.hardware.device import has_bfloat16
 from nanotx.optim.adamw import LightAdamW
 from nanotx.optim.base import Named, Optimizer
+from nanotx.optim.matrices import MatrixOptimizer, by_shape
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 OTHERS = ("embedding", "head")
@@ -38,6 +39,7 @@ class Muon(Optimizer):
 
     takes_sparse: ClassVar[bool] = True
     separable: ClassVar[bool] = True
+    by_matrices: ClassVar[bool] = True
 
     lr: float = 0.02  # peak learning rate of matrices, before the factor of the schedule
     momentum: float = 0.95  # decay rate of the average gradient of a matrix
@@ -89,7 +91,7 @@ def kind_of(name: str, parameter: torch.nn.Parameter) -> str:
     return "tables" if any(other in name.split(".") for other in OTHERS) else "matrices"
 
 
-class MuonOptimizer(LightAdamW):
+class MuonOptimizer(LightAdamW, MatrixOptimizer):
     """Keeps a `momentum` for each matrix; PyTorch's AdamW steps the rest, in one kernel."""
 
     def __init__(self, groups: list[dict[str, Any]], config: Muon) -> None:
@@ -124,20 +126,26 @@ class MuonOptimizer(LightAdamW):
         return loss
 
     def _orthogonal(self, group: dict[str, Any], live: dict[Tensor, Tensor]) -> None:
-        by_shape: dict[tuple[torch.Size, torch.dtype], list[Tensor]] = {}
-        for param in live:
-            by_shape.setdefault((param.shape, param.dtype), []).append(param)
-            self._counted(param, "momentum")
         beta = self.config.momentum
-        for (shape, _), params in by_shape.items():
+        for params in self.matrices.groups(live):
             gradients = [live[param] for param in params]
-            averages = [self.state[param]["momentum"] for param in params]
+            averages = [self._counted(param, "momentum")["momentum"] for param in params]
             torch._foreach_lerp_(averages, gradients, 1 - beta)
             ahead = torch._foreach_lerp(gradients, averages, beta)  # Nesterov's look ahead
-            steps = orthogonal(torch.stack(list(ahead)), self.config.iterations)
-            scale = math.sqrt(max(1.0, shape[-2] / shape[-1]))
+            steps = dict(zip(params, self.matrices.apply(self._orthogonalized, params, list(ahead)), strict=True))
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(params, list(steps.to(params[0].dtype).unbind()), alpha=-group["lr"] * scale)
+            for alike in by_shape(params, self.matrices.shape):
+                rows, columns = self.matrices.shape(alike[0])[-2:]
+                scale = math.sqrt(max(1.0, rows / columns))
+                torch._foreach_add_(alike, [steps[param] for param in alike], alpha=-group["lr"] * scale)
+
+    def _orthogonalized(self, matrices: list[Tensor]) -> list[Tensor]:
+        """Return matrices made orthogonal, those of equal shape in one batch."""
+        steps: dict[Tensor, Tensor] = {}
+        for alike in by_shape(matrices, lambda matrix: matrix.shape):
+            stack = orthogonal(torch.stack(alike), self.config.iterations).to(alike[0].dtype)
+            steps |= zip(alike, stack.unbind(), strict=True)
+        return [steps[matrix] for matrix in matrices]
 
     def _rows(self, group: dict[str, Any], table: Tensor, gradient: Tensor) -> None:
         """Step the rows of a sparse gradient by AdamW without momentum; other rows and their averages stay.

@@ -32,6 +32,7 @@ from nanotx.nn.loss import Head, LossModule
 from nanotx.nn.loss.cross_entropy import CrossEntropy
 from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
+from nanotx.optim.matrices import MatrixOptimizer
 from nanotx.optim.state import Saved, State, StateCodec, Table
 from nanotx.recipe import Recipe
 from nanotx.training.compile import compile_blocks
@@ -484,6 +485,7 @@ class Trainer:
         `load_slices`.
         """
         named = {name: param for name, param in self.model.named_parameters() if param.requires_grad}
+        costs = {name: self.recipe.optimizer.step_cost(name, param) for name, param in named.items()}
         state = None if ranks.parallel != "fsdp" or is_empty(self.model) else self.state_codec.read()
         self.slices = ranks.slice(self.model, self.model.blocks, self.machine.device)
         if self.slices is not None:
@@ -491,6 +493,8 @@ class Trainer:
             self.optimizer = self.recipe.optimizer.build_grouped((name, own[name]) for name in named)
             self.state_codec = StateCodec(self.optimizer, own, self.model)
             self.slices.optimizer = self.optimizer
+            if isinstance(self.optimizer, MatrixOptimizer):
+                self.optimizer.matrices = self.slices.whole_matrices(costs)
             if self.ema is not None:
                 before, self.ema = self.ema.averages, EMA(own, self.ema.decay)
                 self.slices.averages = self.ema.averages
@@ -499,8 +503,7 @@ class Trainer:
             if state is not None:
                 self.load_slices(self.cut(state, self.slices))
         else:
-            costs = {param: self.recipe.optimizer.step_cost(name, param) for name, param in named.items()}
-            ranks.divide(self.optimizer, costs)
+            ranks.divide(self.optimizer, {param: costs[name] for name, param in named.items()})
         self.ranks = ranks
 
     def cut(self, saved: Saved, slices: "Slices") -> Saved:

@@ -185,6 +185,9 @@ ANOTHER_ORDER = (
 )
 """Micro-batches are added from left to right."""
 
+BACKWARDS = (*ANOTHER_ORDER[:2], "1")
+"""From right to left."""
+
 
 def distance(rows, others):
     return max(abs(row["loss"] - other["loss"]) for row, other in zip(rows, others, strict=True))
