@@ -296,6 +296,42 @@ class Group(Ranks):
                 receive_state(partial(self.receive_tensor, rank), place)
         return tensors
 
+    @contextmanager
+    def calls(self) -> Iterator[None]:
+        assert self.slices is not None
+        self.order("calls")
+        waiting = True  # whether the others wait to hear of the next call
+
+        @contextmanager
+        def call() -> Iterator[None]:
+            nonlocal waiting
+            waiting = False
+            with self.agreement.together():
+                dist.broadcast(torch.tensor([1]), src=0, group=self.orders)
+                yield
+            waiting = True
+
+        try:
+            with self.slices.each_call(call):
+                yield
+        finally:
+            if waiting:
+                with self.agreement.together():
+                    dist.broadcast(torch.tensor([0]), src=0, group=self.orders)
+                self.slices.release()
+
+    def answer_calls(self) -> None:
+        """Call the model in slices as often as rank 0 does, which has ordered it, so that its slices are gathered."""
+        assert self.slices is not None
+        more = torch.tensor([0])
+        with self.agreement.together():
+            while True:
+                dist.broadcast(more, src=0, group=self.orders)
+                if not more:
+                    break
+                self.slices.call()
+        self.slices.release()
+
     def own(self, tensor: Tensor) -> Tensor:
         return tensor if self.slices is None else self.slices.local(tensor)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Parallel = Literal["replicas", "owner", "fsdp"]
 """What ranks divide besides the micro-batches: nothing, the optimizer's state, or weights and gradients too."""
 
-Order = Literal["start", "step", "evaluate", "state", "weights", "end"]
+Order = Literal["start", "step", "evaluate", "calls", "state", "weights", "end"]
 """What rank 0 tells the others to do next."""
 
 State = dict[tuple[int, str], Tensor]
@@ -176,6 +176,13 @@ class Ranks(ABC):
             RankLost: another rank no longer answers.
         """
         return {}
+
+    def calls(self) -> AbstractContextManager[None]:
+        """Return a context in which rank 0 can call the model in slices, and the others help to gather it each time.
+
+        Rank 0 alone enters it. Where the model is whole, nobody else is needed.
+        """
+        return nullcontext()
 
     def own(self, tensor: Tensor) -> Tensor:
         """Return what this rank has of a parameter or gradient, in the same memory."""

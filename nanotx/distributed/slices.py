@@ -7,7 +7,8 @@ as a step does. For a checkpoint or a sample rank 0 alone collects what all have
 Source: Zhao et al. 2023, https://arxiv.org/abs/2304.11277
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -38,9 +39,10 @@ class Slices:
             size: the number of ranks.
             device: of this process; None for that of the model.
         """
-        self.model, self.rank, self.size = model, rank, size
+        self.model: Any = model
+        self.rank, self.size = rank, size
         self.shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-        device = device or next(model.parameters()).device
+        self.device = device = device or next(model.parameters()).device
         mesh = init_device_mesh(device.type, (size,))
         with torch.no_grad():
             for parameter in model.parameters():
@@ -74,8 +76,13 @@ class Slices:
         Args:
             costs: of a step of each parameter, by name, in any unit.
         """
-        shapes = {self.own[name]: self.shapes[name] for name in costs}
-        return SlicedMatrices(shapes, {self.own[name]: cost for name, cost in costs.items()}, self.rank, self.size)
+        of = {name: self.own[name] for name in costs}
+        return SlicedMatrices(
+            {param: self.shapes[name] for name, param in of.items()},
+            {param: costs[name] for name, param in of.items()},
+            self.rank,
+            self.size,
+        )
 
     # A step.
 
@@ -99,6 +106,33 @@ class Slices:
         finally:
             for parameter in self.own.values():
                 parameter.grad = None
+
+    # Calls without gradients.
+
+    @contextmanager
+    def each_call(self, around: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+        """Context in which each call of the model's `hidden_states` is made within another one, and not for training.
+
+        Args:
+            around: returns that context; all ranks have to gather what is called in it.
+        """
+        gathered = self.model.hidden_states
+
+        def call(*args: Any) -> Any:
+            # what is gathered in inference mode could not be trained with
+            with around(), torch.inference_mode(False), torch.no_grad():
+                return gathered(*args)
+
+        self.model.hidden_states = call
+        try:
+            yield
+        finally:
+            self.model.hidden_states = gathered
+
+    def call(self) -> None:
+        """Call the model with one token, to gather its slices for another rank."""
+        with torch.no_grad():
+            self.model.hidden_states(torch.zeros(1, 1, dtype=torch.int64, device=self.device))
 
     # The whole.
 

@@ -38,14 +38,24 @@ def check_memory(what: str, size: int, remedy: str) -> None:
         )
 
 
-def leaves_as_much(size: int) -> bool:
+def leaves_as_much(size: int, device: str = "cpu") -> bool:
     """Return whether at least as much memory stays free as an allocation takes; True where the system does not say.
 
     Args:
         size: of the allocation, in bytes.
+        device: whose memory is meant.
     """
-    memory = memory_info()
-    return memory is None or 2 * size <= memory.available
+    free = free_memory(device)
+    return free is None or 2 * size <= free
+
+
+def free_memory(device: str) -> int | None:
+    """Return the bytes that tensors can still take on a device; None where the system does not say."""
+    if device == "cuda":
+        cuda: Any = sys.modules["torch"].cuda
+        return int(cuda.mem_get_info()[0] + cuda.memory_reserved() - cuda.memory_allocated())
+    memory = memory_info() if device == "cpu" else None
+    return None if memory is None else memory.available
 
 
 def check_step_memory(plan: Any, model: Any, device: str) -> None:

@@ -66,8 +66,9 @@ class Buffers:
                 raise ValueError(
                     f"the buffer {name!r} is {got[1]} of shape {got[0]}; expected {wanted[1]} of {wanted[0]}."
                 )
-            if not torch.equal(bits(buffer), bits(tensors[name])):  # a constant may be a view that cannot be written
-                buffer.copy_(tensors[name])
+            tensor = tensors[name].to(buffer.device)
+            if not torch.equal(bits(buffer), bits(tensor)):  # a constant may be a view that cannot be written
+                buffer.copy_(tensor)
 
     @contextmanager
     def undone_on_error(self) -> Iterator[Callable[[], None]]:

@@ -97,5 +97,6 @@ def set_constants(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy tensors into the buffers of these names, where they differ."""
     for name, tensor in tensors.items():
         buffer = model.get_buffer(name)
+        tensor = tensor.to(buffer.device)
         if not torch.equal(bits(buffer), bits(tensor)):  # a constant may be a view that cannot be written
             buffer.copy_(tensor)

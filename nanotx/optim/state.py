@@ -432,6 +432,18 @@ def on_devices_of(loaded: Any, value: Any) -> Any:
     return value
 
 
+def device_of(key: str, parameter: Tensor, group: Group) -> torch.device:
+    """Return the device on which PyTorch's optimizers keep a tensor of their state of a parameter.
+
+    Args:
+        key: of the tensor.
+        parameter: whose state it is.
+        group: the optimizer's group of the parameter.
+    """
+    on_device = key != STEP or group.get("fused") or group.get("capturable")
+    return parameter.device if on_device else torch.device("cpu")
+
+
 FUSED = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "sum"}
 """State besides `step` that PyTorch's fused kernels read: one number per element of the parameter, unchecked."""
 

@@ -75,7 +75,7 @@ def lead(ranks: Ranks, trainer: Trainer, texts: Dataset, stop: Stop) -> None:
         "progress": asdict(trainer.progress) | {"scores": strict(trainer.progress.scores)},
         "scaler": trainer.scaler.state_dict(),
         "tensors": [
-            [kind, name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape), sliced, tensor.device.type]
+            [kind, name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape), sliced]
             for kind, name, tensor, sliced in items
         ],
     }
@@ -170,6 +170,8 @@ def follow(ranks: Group, stop: Stop, load: Sequence[str] = ()) -> int:
                     follower.begin()
             elif order == "evaluate":
                 follower.evaluate()
+            elif order == "calls":
+                follower.answer_calls()
             elif order in ("state", "weights"):
                 ranks.send_state(with_optimizer=order == "state")
             else:
@@ -226,7 +228,7 @@ class Follower:
     def incoming(self, trainer: Trainer) -> Iterator[tuple[Tensor, bool]]:
         """Yield tensors, or slices, that are filled with what rank 0 sends, and keep each."""
         slices, self.named = trainer.slices, {"weights": {}, "optimizer": {}, "buffers": {}, "ema": {}, "constants": {}}
-        for kind, name, dtype, shape, sliced, device in self.message["tensors"]:
+        for kind, name, dtype, shape, sliced in self.message["tensors"]:
             if sliced:
                 rows = rows_of(shape[0], self.ranks.rank, self.ranks.size)
                 shape = [rows.stop - rows.start, *shape[1:]]
@@ -238,8 +240,7 @@ class Follower:
                 assert trainer.ema is not None
                 trainer.ema.averages[name].copy_(tensor)
             else:
-                place = "cpu" if slices is None else device
-                self.named[kind][name] = tensor if place == "cpu" else tensor.to(trainer.machine.device)
+                self.named[kind][name] = tensor
 
     def begin(self) -> None:
         """Load the state that rank 0 has sent."""
@@ -294,6 +295,22 @@ class Follower:
             self.ranks.agreement.failure = error
             if self.ranks.agreement.number < met + len(self.eval_texts):
                 self.decline()
+
+    def answer_calls(self) -> None:
+        """Help rank 0 to call the model in slices, such as for a sample; all ranks hear of an error."""
+        assert self.trainer is not None
+        model = self.trainer.model
+        try:
+            with self.trainer.use_eval_weights():
+                model.eval()
+                try:
+                    self.ranks.answer_calls()
+                finally:
+                    model.train()
+        except RankLost:
+            raise
+        except Exception:  # it is put down
+            return
 
     def decline(self) -> None:
         """Let the others, who wait for this rank's share of an evaluation, hear of its error."""

@@ -126,8 +126,9 @@ class Session:
         self.budget: Row = {}  # columns that record the budget of the run and how it was measured
         recipe = self.with_steps_of_budget(recipe, model)
         self.recipe = recipe = replace(recipe, compile=self.compiles(recipe, model, machine))
-        self.trainer = Trainer(recipe, model, self.texts.windows, machine)
-        if self.ranks.parallel == "fsdp" and self.ranks.size > 1:
+        in_slices = self.ranks.parallel == "fsdp" and self.ranks.size > 1
+        self.trainer = Trainer(recipe, model, self.texts.windows, machine, in_slices)
+        if in_slices:
             check_slices(self.trainer, self.callbacks)
         self.loaded: list[RecordedFile] = []  # files that --load imported; recorded in checkpoints and in the summary
         if recipe.train.micro_batch_size == "auto":

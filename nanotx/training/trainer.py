@@ -7,7 +7,7 @@ would.
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +23,7 @@ from nanotx.data.documents import PackedWindows
 from nanotx.distributed import AVERAGE, STATE, WEIGHT, Alone, Ranks, Sum
 from nanotx.errors import ConfigError, Diverged, MemoryFull, RankLost, RunError, is_memory_full
 from nanotx.hardware.device import Machine
+from nanotx.hardware.memory import leaves_as_much
 from nanotx.nn.buffers import Buffers
 from nanotx.nn.canonical import to_canonical
 from nanotx.nn.dropout import named_dropouts, row_seeded
@@ -33,7 +34,7 @@ from nanotx.nn.loss.cross_entropy import CrossEntropy
 from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
 from nanotx.optim.matrices import MatrixOptimizer
-from nanotx.optim.state import Saved, State, StateCodec, Table
+from nanotx.optim.state import Saved, State, StateCodec, Table, device_of
 from nanotx.recipe import Recipe
 from nanotx.training.compile import compile_blocks
 from nanotx.training.ema import EMA
@@ -95,7 +96,23 @@ class Progress:
 class Trainer:
     """The training state, and the step that updates it."""
 
-    def __init__(self, recipe: Recipe, model: Transformer, windows: Windows | PackedWindows, machine: Machine) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: Transformer,
+        windows: Windows | PackedWindows,
+        machine: Machine,
+        in_slices: bool = False,
+    ) -> None:
+        """Prepare the first step.
+
+        Args:
+            recipe: of the run.
+            model: with all its weights.
+            windows: of the training text.
+            machine: that computes.
+            in_slices: the model stays in the memory of the CPU, until `join` takes slices of it to the machine.
+        """
         self.recipe, self.machine = recipe, machine
         self.ranks: Ranks = Alone()  # the processes that train together
         self.slices: Slices | None = None  # of the model, where it is divided among them
@@ -103,7 +120,7 @@ class Trainer:
         model.add_loss(recipe.loss, recipe.seeds.weights)
         if windows.masked:
             check_masked(recipe, model.loss)
-        self.model = moved(model, machine.device).train()
+        self.model = moved(model, torch.device("cpu") if in_slices else machine.device).train()
         freeze(self.model, recipe.freeze)
         self.buffers = Buffers(self.model)
         self.has_aux_losses = any(isinstance(module, AuxLossModule) for module in self.model.modules())
@@ -439,24 +456,38 @@ class Trainer:
         return SavedState(to_canonical(self.model, weights), *saved.encode(), to_canonical(self.model, averages))
 
     @contextmanager
-    def whole_model(self) -> Iterator[Transformer]:
-        """Context with a model that has whole weights, those to evaluate and sample; rank 0 alone enters it."""
+    def eval_model(self) -> Iterator[Transformer]:
+        """Context with a model that has the weights to evaluate and sample; rank 0 alone enters it.
+
+        Of a model in slices it is a whole copy, where the device has memory for one; otherwise the model itself, which
+        all ranks gather block by block each time that it is called.
+        """
         if self.slices is None:
             with self.use_eval_weights():
                 yield self.model
-        else:
-            model, ema = self.collected_model(self.slices)
+        elif self.has_memory_for_whole(self.machine.device):
+            model, ema = self.collected_model(self.slices, self.machine.device)
             with ema.applied() if ema else nullcontext():
                 yield model
+        else:
+            with self.use_eval_weights(), self.ranks.calls():
+                yield self.model
 
-    def collected_model(self, slices: "Slices") -> tuple[Transformer, EMA | None]:
-        """Return a new model with the weights that all ranks have in slices, and their average if there is one."""
+    def has_memory_for_whole(self, device: torch.device) -> bool:
+        """Return whether a device has memory for the whole of a model in slices, and as much besides."""
+        assert self.slices is not None
+        copies = 2 if self.ema else 1
+        size = sum(shape.numel() * self.slices.own[name].element_size() for name, shape in self.slices.shapes.items())
+        return leaves_as_much(copies * size, device.type)
+
+    def collected_model(self, slices: "Slices", device: torch.device) -> tuple[Transformer, EMA | None]:
+        """Return a new model on a device, with the weights that all ranks have in slices, and their average if any."""
         with empty_weights():
             model = self.recipe.model.build_empty(self.model.vocab_size)
             model.add_loss(self.recipe.loss, self.recipe.seeds.weights)
-        model = moved(model, self.machine.device).train(self.model.training)
+        model = moved(model, device).train(self.model.training)
         model.undefined_ids = self.model.undefined_ids
-        allocate(model, model.parameters(), self.machine.device)
+        allocate(model, model.parameters(), device)
         parameters, whole = dict(model.named_parameters()), self.ranks.collect_slices(with_optimizer=False)
         with torch.no_grad():
             for index, name in enumerate(slices.names):
@@ -466,16 +497,19 @@ class Trainer:
             return model, None
         ema = EMA({}, self.ema.decay)
         ema.weights = dict(parameters)
-        ema.averages = {
-            name: whole.pop((index, AVERAGE)).to(self.machine.device) for index, name in enumerate(slices.names)
-        }
+        ema.averages = {name: whole.pop((index, AVERAGE)).to(device) for index, name in enumerate(slices.names)}
         return model, ema
 
     def become_whole(self) -> None:
-        """Train no more, and have a whole model of its own, where the one that was trained is in slices."""
+        """Train no more, and have a whole model of its own, where the one that was trained is in slices.
+
+        It is in the memory of the CPU, where the device has none for it.
+        """
         if self.slices is None:
             return
-        self.model, self.ema = self.collected_model(self.slices)
+        device = self.machine.device
+        device = device if self.has_memory_for_whole(device) else torch.device("cpu")
+        self.model, self.ema = self.collected_model(self.slices, device)
         self.buffers, self.slices = Buffers(self.model), None
 
     def join(self, ranks: Ranks) -> None:
@@ -486,25 +520,35 @@ class Trainer:
         """
         named = {name: param for name, param in self.model.named_parameters() if param.requires_grad}
         costs = {name: self.recipe.optimizer.step_cost(name, param) for name, param in named.items()}
-        state = None if ranks.parallel != "fsdp" or is_empty(self.model) else self.state_codec.read()
-        self.slices = ranks.slice(self.model, self.model.blocks, self.machine.device)
-        if self.slices is not None:
-            own = self.slices.own
-            self.optimizer = self.recipe.optimizer.build_grouped((name, own[name]) for name in named)
-            self.state_codec = StateCodec(self.optimizer, own, self.model)
-            self.slices.optimizer = self.optimizer
-            if isinstance(self.optimizer, MatrixOptimizer):
-                self.optimizer.matrices = self.slices.whole_matrices(costs)
-            if self.ema is not None:
-                before, self.ema = self.ema.averages, EMA(own, self.ema.decay)
-                self.slices.averages = self.ema.averages
-                if state is not None:
-                    self.ema.averages |= {name: self.slices.cut(name, average) for name, average in before.items()}
-            if state is not None:
-                self.load_slices(self.cut(state, self.slices))
+        if ranks.parallel == "fsdp" and ranks.size > 1:
+            del named  # what is sliced is given up, block by block
+            self.join_in_slices(ranks, costs)
         else:
             ranks.divide(self.optimizer, {param: costs[name] for name, param in named.items()})
         self.ranks = ranks
+
+    def join_in_slices(self, ranks: Ranks, costs: Mapping[str, float]) -> None:
+        """Keep slices of the model, of the optimizer's state and of the average of the weights."""
+        state = None if is_empty(self.model) else self.state_codec.read()
+        averages = self.ema.averages if self.ema and state is not None else {}
+        decay = self.ema.decay if self.ema else 0.0
+        del self.optimizer, self.state_codec, self.ema  # which hold the weights
+        slices = ranks.slice(self.model, self.model.blocks, self.machine.device)
+        assert slices is not None
+        self.slices = slices
+        own = slices.own
+        self.optimizer = self.recipe.optimizer.build_grouped((name, own[name]) for name in costs)
+        self.state_codec = StateCodec(self.optimizer, own, self.model)
+        slices.optimizer = self.optimizer
+        if isinstance(self.optimizer, MatrixOptimizer):
+            self.optimizer.matrices = slices.whole_matrices(costs)
+        self.ema = EMA(own, decay) if decay else None
+        if self.ema is not None:
+            slices.averages = self.ema.averages
+            for name, average in averages.items():
+                self.ema.averages[name].copy_(slices.cut(name, average))
+        if state is not None:
+            self.load_slices(self.cut(state, slices))
 
     def cut(self, saved: Saved, slices: "Slices") -> Saved:
         """Return the state of an optimizer with this rank's slices of what is shaped like a parameter."""
@@ -522,8 +566,14 @@ class Trainer:
         """
         assert self.slices is not None
         self.state_codec.put(replace(saved, state={}), {}, "rank 0")
-        for name, values in saved.state.items():
-            self.optimizer.state[self.slices.own[name]] = dict(values)
+        names = {param: name for name, param in self.slices.own.items()}
+        for group in self.optimizer.param_groups:
+            for param in group["params"]:
+                if (values := saved.state.get(names[param])) is not None:
+                    self.optimizer.state[param] = {
+                        key: value.to(device_of(key, param, group)) if isinstance(value, Tensor) else value
+                        for key, value in values.items()
+                    }
 
 
 def taken(params: Iterable[nn.Parameter]) -> list[Tensor | None]:

@@ -48,7 +48,7 @@ def shared_scores(
         }
 
     if trainer.buffers.names:
-        with trainer.whole_model() as model:
+        with trainer.eval_model() as model:
             return scores(model, None)
     with trainer.use_eval_weights():
         trainer.ranks.order("evaluate")
@@ -90,7 +90,7 @@ class Sample(Callback):
 
     def text(self, run: TrainingRun) -> str:
         """Return a text that the model generates, of `train.sample_tokens` tokens; its seed is the step."""
-        with run.trainer.whole_model() as model:
+        with run.trainer.eval_model() as model:
             generation = Generation(
                 model=model,
                 codec=run.tokenizer,
