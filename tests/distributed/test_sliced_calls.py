@@ -1,16 +1,13 @@
 """A model in slices that no device could hold: rank 0 samples from it while the others help to gather it."""
 
 import time
-import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 from ranks_helper import together
 from test_same_bits import DENSE, trainer
-from test_sliced_start import DEEP, led
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from test_sliced_start import DEEP, Alive, led
 
 from nanotx.distributed.slices import Slices
 from nanotx.generation import Sampling, generate
@@ -131,32 +128,6 @@ def test_error_within_a_call_ends_all_ranks_at_once(tmp_path, monkeypatch, no_me
 
 
 SIXTEEN = replace(DEEP, model=replace(DEEP.model, layers=16), freeze=())
-
-
-class Alive(TorchDispatchMode):
-    """The bytes of tensors that have memory; FSDP2 gives memory up while tensors still know of it."""
-
-    def __init__(self, tensors=()):
-        super().__init__()
-        self.storages, self.most = {}, 0
-        self.add(tensors)
-
-    def add(self, tensors):
-        for tensor in tensors:
-            if type(tensor) in (torch.Tensor, torch.nn.Parameter) and not tensor.is_meta:
-                storage = tensor.untyped_storage()
-                self.storages[storage._cdata] = weakref.ref(storage)
-
-    def now(self):
-        alive = {key: ref() for key, ref in self.storages.items()}
-        self.storages = {key: self.storages[key] for key, storage in alive.items() if storage is not None}
-        return sum(storage.nbytes() for storage in alive.values() if storage is not None)
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        self.add(tree_leaves(result))
-        self.most = max(self.most, self.now())
-        return result
 
 
 def most_alive(ranks, act):
