@@ -15,7 +15,7 @@ from nanotx.config.toml import merge
 from nanotx.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "CONTRIBUTING.md", ROOT / "recipes" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DECISIONS = ROOT / "docs" / "decisions"
 SEEDS = ROOT / "docs" / "seeds.md"
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -114,19 +114,25 @@ def test_link_that_leads_nowhere_is_caught(tmp_path):
     assert dead_ends(tmp_path / "page.md", "[`B.d`](a.py) [there](b.py)") == ["B.d in a.py", "b.py"]
 
 
+def paths(text: str) -> list[str]:
+    """The paths of our files that a page speaks of, without those that it links to."""
+    return re.findall(r"`((?:nanotx|tests|docs|recipes|tokenizers|benchmarks|\.ci)/[\w./]*)`", LINK.sub("", text))
+
+
+def named_tests(text: str) -> set[str]:
+    """The tests that a page names."""
+    return set(re.findall(r"`(test_\w+)`", text))
+
+
 @pages
 def test_every_path_that_is_spoken_of_is_there(page):
-    spoken = re.findall(
-        r"`((?:nanotx|tests|docs|recipes|tokenizers|benchmarks|\.ci)/[\w./]*)`", LINK.sub("", text_of(page))
-    )
-    assert [path for path in spoken if not (ROOT / path).exists()] == []
+    assert [path for path in paths(text_of(page)) if not (ROOT / path).exists()] == []
 
 
-@pages
+@pytest.mark.parametrize("page", [page for page in PAGES if named_tests(text_of(page))], ids=lambda page: page.stem)
 def test_every_test_that_is_named_is_there(page):
-    named = set(re.findall(r"`(test_\w+)`", text_of(page)))
     files = sorted((ROOT / "tests").rglob("*.py"))
-    assert named <= {name for file in files for name in defined(ast.parse(text_of(file)))}
+    assert named_tests(text_of(page)) <= {name for file in files for name in defined(ast.parse(text_of(file)))}
 
 
 # Programs and tables on the pages.
@@ -143,12 +149,21 @@ def test_page_of_python_runs_from_its_first_line_to_its_last(tmp_path, monkeypat
         exec(compile(body, f"docs/{page}.md: {body.splitlines()[0]}", "exec"), names)
 
 
-@pages
+def tables(text: str) -> list[str]:
+    """The blocks of TOML on a page."""
+    return [body for language, _, body in BLOCK.findall(text) if language == "toml"]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if tables(text_of(page))], ids=lambda page: page.stem)
 def test_every_table_of_toml_is_one_that_a_recipe_takes(page):
-    for language, _, body in BLOCK.findall(text_of(page)):
-        if language == "toml":
-            table = merge(Recipe, to_table(Recipe()), tomllib.loads(body))
-            assert isinstance(from_table(Recipe, table), Recipe)
+    for body in tables(text_of(page)):
+        table = merge(Recipe, to_table(Recipe()), tomllib.loads(body))
+        assert isinstance(from_table(Recipe, table), Recipe)
+
+
+@pytest.mark.parametrize(("find", "least"), [(paths, 50), (named_tests, 3), (tables, 3), (LINK.findall, 300)])
+def test_what_is_checked_on_pages_is_found_there(find, least):
+    assert sum(len(find(text_of(page))) for page in PAGES) >= least
 
 
 # Lists that have to be whole.
