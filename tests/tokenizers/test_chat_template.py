@@ -77,10 +77,15 @@ def test_chat_is_asked_with_the_ids_that_were_taught_and_names_stay_text(data, c
 @settings(max_examples=40)
 @given(data=st.data(), codec=st.sampled_from(TRAINED))
 def test_template_that_trims_is_taught_what_it_writes(data, codec):
-    messages = data.draw(conversations(NAMES[CHATML]))
+    messages, template = data.draw(conversations(NAMES[CHATML])), template_of(codec, CHATML)
     trimmed = tuple(Message(role, content.strip() or "x") for role, content in messages)
-    chat_as_taught(template_of(codec, CHATML), trimmed)
-    typed_names_are_text(template_of(codec, CHATML), trimmed)
+    chat_as_taught(template, trimmed)
+    typed_names_are_text(template, trimmed)
+    taught, spaced = (
+        template.encode(some) for some in (trimmed, [Message(role, f"\n{content} ") for role, content in trimmed])
+    )
+    assert spaced.ids.tolist() == taught.ids.tolist() and spaced.learned.tolist() == taught.learned.tolist()
+    assert spaced.answers == taught.answers
 
 
 @dataclass(frozen=True, eq=False)
