@@ -173,7 +173,7 @@ class Codec(ABC):
         """Decode ids to text; invalid UTF-8 becomes U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Return the SHA-256 of the codec; equal codecs have equal digests."""
         return digest(self.part, self.saved_table())
@@ -201,6 +201,7 @@ class Codec(ABC):
         """Return a copy that holds a chat template, which `save` writes."""
         twin = copy.copy(self)
         object.__setattr__(twin, "chat_template", source)
+        vars(twin).pop("digest", None)  # the template is part of it
         return twin
 
     def with_special_tokens(self, names: Sequence[str]) -> "Codec":

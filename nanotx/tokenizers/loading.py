@@ -1,6 +1,9 @@
 """Load a tokenizer by name or path; size, format and digest of the untrusted file are checked first."""
 
+import gc
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
@@ -35,6 +38,19 @@ def is_tokenizer_path(name: str) -> bool:
     return Path(name).suffix in {".json", ".tiktoken"} or is_token_file(Path(name))
 
 
+@contextmanager
+def paused_collection() -> Iterator[None]:
+    """Pause the search for cyclic garbage; that many new pairs start it, and it visits every object there is."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@paused_collection()
 def load_codec(path: str | Path, lossy: bool = True) -> Codec:
     """Return the codec of a file; see `nanotx.tokenizers.base.load`.
 
@@ -61,6 +77,7 @@ def load_codec(path: str | Path, lossy: bool = True) -> Codec:
     return build_codec(file, *table)
 
 
+@paused_collection()
 def codec_of_json(text: str) -> Codec:
     """Return the codec of the text that `Codec.to_json` returns."""
     name = Path("tokenizer.json")

@@ -134,12 +134,14 @@ def tokens_by_id(
     check_special_tokens(special_tokens)
     if ids and len(ids) != len(tokens):
         raise TokenizerError(f"{part}: {len(ids)} ids for {len(tokens)} tokens; expected one each, or none.")
-    numbers = [*(ids or range(len(tokens))), *special_tokens.values()]
-    for number in numbers:
+    in_place = () if ids else tuple(tokens)  # those whose ids are their places
+    numbers = [*ids, *special_tokens.values()]
+    for number in (*range(len(in_place))[-1:], *numbers):
         if type(number) is not int or not 0 <= number < MAX_IDS:
             raise TokenizerError(f"{part}: id {brief(number)}: expected a whole number from 0 to {MAX_IDS - 1}.")
-    table: list[bytes | None] = [None] * (max(numbers, default=-1) + 1)
-    for number, token in zip(numbers, [*tokens, *(name.encode("utf-8") for name in special_tokens)], strict=True):
+    named = [*(tokens if ids else ()), *(name.encode("utf-8") for name in special_tokens)]
+    table: list[bytes | None] = [*in_place, *[None] * (max(numbers, default=-1) + 1 - len(in_place))]
+    for number, token in zip(numbers, named, strict=True):
         if table[number] is not None:
             raise TokenizerError(f"{part}: id {number} is given to {brief(table[number])} and to {brief(token)}.")
         table[number] = token

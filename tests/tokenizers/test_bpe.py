@@ -1,5 +1,6 @@
 """Byte-pair encoding against itself written slowly, and against texts and patterns that mean harm."""
 
+import gc
 import json
 import random
 from collections import Counter
@@ -318,3 +319,21 @@ def test_file_trained_under_another_regex_module_is_the_same_tokenizer(tmp_path)
     table = json.loads(path.read_text(encoding="utf-8")) | {"made_with": {"regex": "2019.01"}}
     path.write_text(json.dumps(signed(table)), encoding="utf-8")
     assert load(path) == codec != Bpe(vocab_size=257, pattern="gpt2").train(["abab"])
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_loading_starts_no_search_for_garbage_and_leaves_it_as_it_was(enabled, tmp_path):
+    """Thousands of pairs would start one every few hundred, and each may visit all that PyTorch's import has made."""
+    (tmp_path / "damaged.json").write_text("{", encoding="utf-8")
+    before, started = gc.isenabled(), []
+    gc.callbacks.append(lambda phase, _: started.append(phase))
+    (gc.enable if enabled else gc.disable)()
+    try:
+        assert load("shakespeare_bpe_4096").vocab_size == 4096
+        assert started.count("start") <= 1 and gc.isenabled() == enabled  # one when it is over
+        with pytest.raises(TokenizerError):
+            load(tmp_path / "damaged.json")
+        assert gc.isenabled() == enabled
+    finally:
+        gc.callbacks.pop()
+        (gc.enable if before else gc.disable)()

@@ -30,16 +30,15 @@ def tokens_of(merges: Sequence[Pair]) -> list[bytes]:
     """
     tokens = [bytes([value]) for value in range(BYTES)]
     known = set(tokens)
-    for index, (left, right) in enumerate(merges):
-        if not (0 <= left < len(tokens) and 0 <= right < len(tokens)):
-            raise TokenizerError(
-                f"bpe: merge {index} is of {left} and {right}; expected ids from 0 to {len(tokens) - 1}."
-            )
+    for size, (left, right) in enumerate(merges, BYTES):
+        where = size - BYTES
+        if not (0 <= left < size and 0 <= right < size):
+            raise TokenizerError(f"bpe: merge {where} is of {left} and {right}; expected ids from 0 to {size - 1}.")
         token = tokens[left] + tokens[right]
         if token in known:
-            raise TokenizerError(f"bpe: merge {index} makes {token!r}, which is already a token.")
+            raise TokenizerError(f"bpe: merge {where} makes {token!r}, which is already a token.")
         if len(token) > LONGEST_TOKEN:
-            raise TokenizerError(f"bpe: merge {index} makes {len(token)} bytes; expected at most {LONGEST_TOKEN}.")
+            raise TokenizerError(f"bpe: merge {where} makes {len(token)} bytes; expected at most {LONGEST_TOKEN}.")
         tokens.append(token)
         known.add(token)
     return tokens
@@ -123,7 +122,7 @@ class PieceCache(dict[str, bytes]):
 
 def of_pieces(merges: Sequence[Pair], numbers: Sequence[int] = ()) -> PieceCache:
     """Return a cache of pieces; the bytes of a new one are merged."""
-    ranks = {pair: BYTES + index for index, pair in enumerate(merges)}
+    ranks = dict(zip(merges, range(BYTES, BYTES + len(merges)), strict=True))
     ids = np.array(numbers, np.int32) if numbers else np.arange(BYTES + len(merges), dtype=np.int32)
     return PieceCache(lambda piece: ids[merge_piece(piece.encode("utf-8"), ranks)].tobytes(), PIECES)
 

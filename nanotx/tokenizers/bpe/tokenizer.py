@@ -9,6 +9,7 @@ Source: Sennrich et al. 2016, https://arxiv.org/abs/1508.07909; over bytes, Radf
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from reprlib import repr as brief
 from typing import Any
 
@@ -71,12 +72,9 @@ class Bpe(ByteLevelBpe):
                 f"bpe: the regex is not that of the pattern {brief(table['pattern'])}; "
                 f"expected one of {', '.join(NAMED)} with its own, or 'own' with any other."
             )
-        for index, pair in enumerate(table["merges"]):
-            if type(pair) is not list or [type(half) for half in pair] != [int, int]:
-                raise TokenizerError(f"bpe: merge {index}: expected a pair of ids, got {brief(pair)}.")
         try:
             codec = BpeCodec(
-                tuple((left, right) for left, right in table["merges"]),
+                pairs_of(table["merges"]),
                 table["regex"],
                 special_tokens=table["special_tokens"],
                 nfc=table["nfc"],
@@ -90,6 +88,20 @@ class Bpe(ByteLevelBpe):
                 f"{len(codec.special_tokens)} special tokens; expected {codec.vocab_size}."
             )
         return codec
+
+
+def pairs_of(merges: list[Any]) -> tuple[Pair, ...]:
+    """Return the merges of a file as pairs of ids.
+
+    Raises:
+        TokenizerError: one of them is none.
+    """
+    are_pairs = {*map(type, merges)} <= {list} and {*map(len, merges)} <= {2}
+    if not (are_pairs and {*map(type, chain.from_iterable(merges))} <= {int}):
+        faults = (n for n, pair in enumerate(merges) if type(pair) is not list or [*map(type, pair)] != [int, int])
+        index = next(faults)
+        raise TokenizerError(f"bpe: merge {index}: expected a pair of ids, got {brief(merges[index])}.")
+    return tuple(map(tuple, merges))
 
 
 @dataclass(frozen=True, eq=False)
