@@ -6,13 +6,15 @@ code, than the others.
 """
 
 import os
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from nanotx.distributed.agreement import Agreement, Facts, versions
@@ -23,6 +25,9 @@ from nanotx.errors import ConfigError, NanotxError, RunError
 
 INTERFACE = "GLOO_SOCKET_IFNAME"
 """The environment variable by which gloo is told its network interface."""
+
+INTERVAL = 0.02
+"""Seconds between two looks of rank 0 for processes that have come."""
 
 
 def world_size() -> int:
@@ -104,8 +109,7 @@ def connect(rank: int, size: int, timeout: timedelta) -> Group:
     try:
         with probed_connections(ANSWERS * timeout.total_seconds()):
             store, _, _ = next(iter(rendezvous("env://", rank, size, timeout=timeout)))
-            # After a failure torchrun starts all processes again with the same store, which holds what was said before.
-            store = PrefixStore(f"start {variable('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+            store = shared_store(store, rank, size, timeout)
             group = PrefixStore("group", store)
             dist.init_process_group(backend, store=group, rank=rank, world_size=size, timeout=timeout)
             return Group(Agreement(rank, size, PrefixStore("nanotx", store), timeout))
@@ -117,6 +121,42 @@ def connect(rank: int, size: int, timeout: timedelta) -> Group:
             else "start all of them, with the same --nnodes, --nproc-per-node and address"
         )
         raise RunError(f"rank {rank} of {size} cannot join the others at {where}: {reason:.300}; {hint}.") from None
+
+
+def shared_store(store: Store, rank: int, size: int, timeout: timedelta) -> Store:
+    """Return a store for the processes of this start alone; all of them call this.
+
+    A launcher that starts processes again may give them the same store, which holds what those before them have said.
+    `torchrun` does, and its count of restarts does not tell them apart: each agent has its own, one that joins later
+    begins at 0, and a restart for a change of membership is not counted. So rank 0 names the start, and tells each
+    process that says hello, until one of each rank has come.
+
+    Args:
+        store: that of the launcher, with the same keys for all processes.
+        rank: of this process.
+        size: how many there are.
+        timeout: how long to wait for the others.
+
+    Raises:
+        RuntimeError: not all came in time; rank 0 names those that did not.
+    """
+    own = uuid.uuid4().hex
+    if rank:
+        store.set(f"hello/{rank}", own)
+        name = store.get(f"welcome/{own}").decode()  # waits
+        store.set(f"came/{name}/{rank}", "")
+        return PrefixStore(name, store)
+    end, awaited, welcomed = time.monotonic() + timeout.total_seconds(), [*range(1, size)], set[str]()
+    while awaited := [other for other in awaited if not store.check([f"came/{own}/{other}"])]:
+        for other in awaited:
+            if store.check([f"hello/{other}"]) and (theirs := store.get(f"hello/{other}").decode()) not in welcomed:
+                welcomed.add(theirs)
+                store.set(f"welcome/{theirs}", own)
+        if time.monotonic() > end:
+            names = f"rank{'s' * (len(awaited) > 1)} {', '.join(map(str, awaited))}"
+            raise RuntimeError(f"{names} did not come within {timeout.total_seconds():g} s")
+        time.sleep(INTERVAL)
+    return PrefixStore(own, store)
 
 
 def choose_interface(address: str, port: int) -> None:

@@ -15,7 +15,7 @@ from torch.distributed import TCPStore
 
 from nanotx.cli.main import run
 from nanotx.distributed.join import connect
-from nanotx.errors import ConfigError, MemoryFull
+from nanotx.errors import ConfigError, MemoryFull, RunError
 from nanotx.optim.schedules.constant import Constant
 from nanotx.runs.followers import Follower
 from nanotx.training.trainer import Trainer
@@ -95,21 +95,45 @@ def test_rank_that_hangs_is_named_within_the_timeout(tmp_path):
     assert time.monotonic() - began < 30
 
 
+# What the agents of torchrun say of restarts: none, a failure, a change of members, an agent that joins later.
+COUNTS = [(0, 0), (1, 1), (1, 1), (1, 0)]
+
+
 def test_ranks_that_are_started_again_with_the_same_store_join_each_other(tmp_path, monkeypatch):
-    """What torchrun does after a failure: its store still holds the addresses of the processes that are gone."""
+    """What torchrun does: its store still holds the addresses of the processes that are gone."""
     port = free_port()
+    store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    for attempt, counts in enumerate(COUNTS):
+
+        def child(rank, counts=counts):
+            launched(rank, 2, port)
+            os.environ["TORCHELASTIC_RESTART_COUNT"] = str(counts[rank])
+            connect(rank, 2, timedelta(seconds=20)).agreement.meet(None)
+
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        assert forked(folder, 2, child) == [0, 0], printed(folder, 2)
+    assert store.num_keys()
+
+
+def test_rank_that_never_comes_is_named(tmp_path, monkeypatch):
+    port, messages = free_port(), tmp_path / "messages"
     store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
 
     def child(rank):
-        launched(rank, 2, port)
-        connect(rank, 2, timedelta(seconds=20)).agreement.meet(None)
+        launched(rank, 3, port)
+        with pytest.raises(RunError) as error:
+            connect(rank, 3, timedelta(seconds=2))
+        (messages / f"{rank}").write_text(str(error.value), encoding="utf-8")
 
-    for attempt in range(2):
-        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(attempt))
-        folder = tmp_path / str(attempt)
-        folder.mkdir()
-        assert forked(folder, 2, child) == [0, 0], printed(folder, 2)
+    messages.mkdir()
+    assert forked(tmp_path, 2, child) == [0, 0], printed(tmp_path, 2)
+    names = [f"rank {rank} of 3 cannot join the others at 127.0.0.1:{port}: " for rank in range(2)]
+    first, second = [(messages / f"{rank}").read_text(encoding="utf-8") for rank in range(2)]
+    assert first.startswith(f"{names[0]}rank 2 did not come within 2 s; start all of them")
+    assert second.startswith(names[1])
     assert store.num_keys()
 
 
