@@ -164,9 +164,10 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
                     return follow(ranks, stop, options.load)
             for file in options.load:
                 load_file(file)
-            return run_leading(recipe, argv, name, callbacks, prog, ranks)
+            ranks.exit_code = run_leading(recipe, argv, name, callbacks, prog, ranks)
+            return ranks.exit_code
     finally:
-        if ranks.lost:
+        if ranks.lost or (ranks.size > 1 and ranks.exit_code):
             ends_at_once.set(True)
 
 

@@ -70,6 +70,7 @@ class Agreement:
         self.agreed = False  # whether all ranks know that the last step has failed
         self.number = 0  # of meetings of all ranks up to now
         self.lost = False  # whether this rank can no longer talk to all others
+        self.own: NanotxError | None = None  # what this rank has put down
         self.heard: NanotxError | None = None  # what another rank has put down
         store.set(f"at/{rank}", "0")
 
@@ -199,10 +200,15 @@ class Agreement:
 
     def put_down(self, error: Exception) -> None:
         """Put an error down for the other ranks, unless there is one; this rank talks to them no more."""
-        self.lost = True
+        self.lost, self.own = True, read_error(self.rank, described(error))
         with suppress(RuntimeError):  # the store has gone, and so has rank 0
             self.store.compare_set("failed", "", json.dumps([self.rank, described(error)]))
             self.store.set(f"heard/{self.rank}", "")
+
+    @property
+    def exit_code(self) -> int:
+        """Return the exit code of a rank that leaves for what a rank has put down."""
+        return (self.heard or self.own or RunError()).exit_code
 
     def look(self, store: Store) -> bool:
         """Look for what a rank has put down, and note that this one has heard it; return whether there is any."""
@@ -231,7 +237,7 @@ class Agreement:
                     if left.wait(INTERVAL):
                         return
                 if self.rank and not left.wait(LEAVING):
-                    os._exit(0)  # as a rank that has left: another one reports the error
+                    os._exit(self.exit_code)  # another one reports the error
 
         watcher = threading.Thread(target=watch, name="errors of other ranks", daemon=True)
         watcher.start()

@@ -7,7 +7,7 @@ gradients and losses. The sum has the same bits on every rank, so the optimizer'
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from nanotx.distributed.agreement import Agreement, GivenUp
+from nanotx.distributed.agreement import LEAVING, Agreement, GivenUp
 from nanotx.distributed.buckets import Addition, BackendSum, Buckets, PairwiseSum, finish
 from nanotx.distributed.owners import Owners, receive_state, send_state
 from nanotx.distributed.ranks import Order, Ranks, State, rows_of
@@ -60,7 +60,7 @@ class Group(Ranks):
         if self.rank == 0 and not self.lost:
             self.agreement.agreed = False
             with self.agreement.together():
-                dist.broadcast(torch.tensor([ORDERS.index(order)]), src=0, group=self.orders)
+                dist.broadcast(torch.tensor([ORDERS.index(order), self.exit_code]), src=0, group=self.orders)
 
     def next_order(self) -> Order:
         """Wait for rank 0's next order.
@@ -68,11 +68,22 @@ class Group(Ranks):
         Raises:
             RankLost: rank 0 has gone.
         """
-        number = torch.zeros(1, dtype=torch.int64)
+        numbers = torch.zeros(2, dtype=torch.int64)
         with self.agreement.together():
-            dist.broadcast(number, src=0, group=self.orders)
+            dist.broadcast(numbers, src=0, group=self.orders)
         self.agreement.agreed = False
-        return ORDERS[int(number)]
+        index, self.exit_code = numbers.tolist()
+        return ORDERS[index]
+
+    def wait_for_exit(self) -> None:
+        """Wait until the process of rank 0, which has ordered the end, has ended, but no longer than `LEAVING`.
+
+        A launcher ends the other processes of its machine once one has failed, and rank 0 has an error to report.
+        """
+        with suppress(RuntimeError):  # the connection is closed
+            nothing = dist.irecv(torch.zeros(1), 0, group=self.orders)
+            assert nothing is not None
+            nothing.wait(timedelta(seconds=LEAVING))
 
     def send(self, data: bytes, tensors: Iterable[Sent]) -> None:
         """Send bytes, and then tensors one by one, from rank 0 to all others."""

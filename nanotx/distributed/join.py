@@ -63,7 +63,8 @@ def is_leading() -> bool:
 def joined(facts: Facts, timeout: float, run: str = "") -> Iterator[Ranks]:
     """Context in which this process is one of those that train together; `Alone` without a launcher.
 
-    At its end rank 0 orders the others to end too.
+    At its end rank 0 orders the others to end too, with its exit code. Where it has failed, the connections stay open
+    until its process ends, by which the others know that it has reported its error.
 
     Args:
         facts: what this process was started with; the same on all ranks.
@@ -85,13 +86,22 @@ def joined(facts: Facts, timeout: float, run: str = "") -> Iterator[Ranks]:
         try:
             ranks.agreement.compare({**versions(), **facts}, run)
             yield ranks
+        except BaseException as error:
+            ranks.exit_code = exit_code_of(error)
+            raise
         finally:
             with suppress(NanotxError):  # whatever ends this process is reported already
                 ranks.order("end")
             if ranks.lost:
                 abandon()
-            else:
+            elif not ranks.exit_code:
                 dist.destroy_process_group()
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Return the code with which the command line leaves after an error."""
+    code = getattr(error, "code" if isinstance(error, SystemExit) else "exit_code", 1)
+    return code if isinstance(code, int) else 0 if code is None else 1
 
 
 def connect(rank: int, size: int, timeout: timedelta) -> Group:

@@ -48,6 +48,7 @@ class Ranks(ABC):
     rank: int = 0  # the number of this process
     size: int = 1  # how many there are
     parallel: Parallel = "replicas"  # what is divided among ranks
+    exit_code: int = 0  # of rank 0, which the others leave with too
 
     @property
     def lost(self) -> bool:

@@ -142,9 +142,10 @@ HEARD: dict[Parallel, tuple[Order, ...]] = {
 
 
 def follow(ranks: Group, stop: Stop, load: Sequence[str] = ()) -> int:
-    """Take the steps that rank 0 orders, until it orders the end; return the exit code.
+    """Take the steps that rank 0 orders, until it orders the end; return the exit code, which is that of rank 0.
 
-    Errors of this rank are put down for rank 0, which reports them.
+    Errors of this rank are put down for rank 0, which reports them. No rank of a run that has failed leaves with 0: its
+    launcher, which may be on another machine than rank 0's, would take its share for done, and not start it again.
 
     Args:
         ranks: the processes that train together.
@@ -183,7 +184,11 @@ def follow(ranks: Group, stop: Stop, load: Sequence[str] = ()) -> int:
     except Exception:
         if not ranks.lost:
             raise
-    return 0  # where an error was put down, rank 0 reports it
+    if ranks.lost:  # rank 0 reports what was put down
+        return ranks.agreement.exit_code
+    if ranks.exit_code:
+        ranks.wait_for_exit()
+    return ranks.exit_code
 
 
 class Follower:
