@@ -15,6 +15,7 @@ from nanotx.laws.all_laws import SLOTS
 from nanotx.laws.cases.config import CONFIG
 from nanotx.laws.cases.training import LAWS, Data
 from nanotx.laws.config import config_round_trip
+from nanotx.laws.dividing import steps_apart, steps_rows
 from nanotx.laws.law import Where
 from nanotx.laws.learning import descends, finite_factor, grouped, no_grad_no_move, pure, resumes, zero_lr_no_move
 from nanotx.laws.runner import attempt
@@ -138,6 +139,33 @@ def test_each_law_of_optimizers_says_what_broke_it():
         ):
             resumes(named["elsewhere"], parameters(), gradients(3), cut=1)
         resumes(named["elsewhere"], parameters(), gradients(3), cut=3)  # nothing comes after the stop
+
+
+def test_each_law_of_divided_steps_says_what_broke_it():
+    with planted("learning"):
+        named = {
+            name: Optimizer.find(f"mutant_{name}")()
+            for name in ("one_scale", "counts", "own_scale", "of_slice", "together", "rounds")
+        }
+        with pytest.raises(
+            LawBroken, match=r"steps_apart: a\.weight moves otherwise in step 1 when others do not move"
+        ):
+            steps_apart(named["one_scale"], parameters(), gradients(2), {"a.weight"})
+        with pytest.raises(LawBroken, match=r"steps_apart: a\.weight: the state 'count' is 2; expected a tensor"):
+            steps_apart(named["counts"], parameters(), gradients(2), {"a.weight"})
+        varied = [{name: param.detach() * (step + 1) for name, param in parameters().items()} for step in range(2)]
+        for name in ("own_scale", "of_slice"):
+            with pytest.raises(LawBroken, match=r"steps_rows: rows 0 to 0 of a\.weight, .* the whole step 1"):
+                steps_rows(named[name], parameters(), varied, 1)
+        with pytest.raises(
+            LawBroken, match=r"steps_rows: the rows of a\.weight from which the whole is made are no rows"
+        ):
+            steps_rows(named["rounds"], parameters(), varied, 1)
+        alike = {"a": parameters()["a.weight"], "b": nn.Parameter(2 * parameters()["a.weight"].detach())}
+        with pytest.raises(LawBroken, match="steps_rows: what is computed from the matrix a depends on other matrices"):
+            steps_rows(named["together"], alike, [alike], 1)
+        for name in ("own_scale", "of_slice", "together"):  # a slice that is the whole
+            steps_rows(named[name], parameters(), varied, 9)
 
 
 def test_parameter_in_two_groups_or_from_elsewhere_breaks_the_law(monkeypatch):

@@ -17,6 +17,7 @@ from nanotx.data.batches import Windows, mix, permute
 from nanotx.errors import ConfigError
 from nanotx.laws.cases.training import Data
 from nanotx.optim import Optimizer
+from nanotx.optim.matrices import MatrixOptimizer
 from nanotx.optim.schedules import Schedule
 
 CATCHES: dict[str, str] = {}
@@ -125,11 +126,11 @@ class NoFinal(Schedule):
 # Optimizers.
 
 
-def optimizer(name, law):
+def optimizer(name, law, **claims):
     """Registers an optimizer whose `build` is the function that is decorated."""
 
     def enter(build):
-        body = {"__annotations__": {"lr": float, "weight_decay": float}, "lr": 1e-2, "weight_decay": 0.1}
+        body = {"__annotations__": {"lr": float, "weight_decay": float}, "lr": 1e-2, "weight_decay": 0.1} | claims
         config = type(f"Mutant_{name}", (Optimizer,), body | {"build": build, "__doc__": build.__doc__})
         Optimizer.register(f"mutant_{name}")(dataclass(frozen=True, kw_only=True)(config))
         CATCHES[f"optimizer/mutant_{name}"] = law
@@ -388,6 +389,117 @@ class Drifts(Plain):
 def drifts(self, parameters):
     """Takes steps of a length that nobody seeded."""
     return Drifts(groups(parameters, self))
+
+
+class OneScale(Plain):
+    def step(self):
+        live = [item.grad for group in self.param_groups for item in group["params"] if item.grad is not None]
+        self.scale = 1 / (1 + sum(grad.square().sum() for grad in live).sqrt()) if live else 1.0
+        super().step()
+
+    def direction(self, group, param, index):
+        return super().direction(group, param, index) * self.scale
+
+
+@optimizer("one_scale", "steps_apart", separable=True)
+def one_scale(self, parameters):
+    """Divides by the norm of all gradients."""
+    return OneScale(groups(parameters, self))
+
+
+class Counts(Plain):
+    def direction(self, group, param, index):
+        state = self.state[param]
+        state["count"] = state.get("count", 0) + 1
+        return param.grad / state["count"]
+
+
+@optimizer("counts", "steps_apart", separable=True)
+def counts(self, parameters):
+    """Counts in a whole number, which no rank can send."""
+    return Counts(groups(parameters, self))
+
+
+class OwnScale(Plain):
+    def direction(self, group, param, index):
+        return super().direction(group, param, index) / (0.1 + param.grad.square().mean().sqrt())
+
+
+@optimizer("own_scale", "steps_rows", separable=True, elementwise=True)
+def own_scale(self, parameters):
+    """Divides by the norm of a parameter's gradient, and takes it for a number of each row."""
+    return OwnScale(groups(parameters, self))
+
+
+class Whitens(Plain, MatrixOptimizer):
+    """Divides matrices by their size."""
+
+    def step(self):
+        self.found = {}
+        for group in self.param_groups:
+            live = [item for item in group["params"] if item.grad is not None and item.ndim > 1]
+            for params in self.matrices.groups(live):
+                averages = [super(Whitens, self).direction(group, item, 0) for item in params]
+                self.found |= zip(params, self.matrices.apply(self.whole, params, averages), strict=True)
+        super().step()
+
+    def direction(self, group, param, index):
+        return super().direction(group, param, index) if param.ndim < 2 else self.found[param] * self.scale(param)
+
+    def scale(self, param):
+        return self.matrices.shape(param)[0] ** 0.5
+
+    def whole(self, matrices):
+        return [matrix / (0.1 + matrix.norm()) for matrix in matrices]
+
+
+class OfSlice(Whitens):
+    def scale(self, param):
+        return param.shape[0] ** 0.5
+
+
+@optimizer("of_slice", "steps_rows", by_matrices=True)
+def of_slice(self, parameters):
+    """Takes the number of its rows for that of the matrix."""
+    return OfSlice(groups(parameters, self))
+
+
+class BySlice(Plain):
+    def direction(self, group, param, index):
+        average = super().direction(group, param, index)
+        return average if param.ndim < 2 else average / (0.1 + average.norm())
+
+
+@optimizer("by_slice", "steps_rows", by_matrices=True)
+def by_slice(self, parameters):
+    """Computes from its rows what it should ask of the whole."""
+    return BySlice(groups(parameters, self))
+
+
+class Together(Whitens):
+    def whole(self, matrices):
+        return [matrix / (0.1 + torch.stack(matrices).norm()) for matrix in matrices]
+
+
+@optimizer("together", "steps_rows", by_matrices=True)
+def together(self, parameters):
+    """Divides by the size of all matrices of a shape."""
+    return Together(groups(parameters, self))
+
+
+class RoundsGradients(Whitens):
+    def step(self):
+        for group in self.param_groups:
+            for item in group["params"]:
+                if item.grad is not None and item.ndim and len(item) > 2:
+                    item.grad = item.grad.round(decimals=1)
+        super().step()
+
+
+@optimizer("rounds", "steps_rows", by_matrices=True)
+def rounds(self, parameters):
+    """Rounds the gradients of long parameters before it asks for the whole."""
+    return RoundsGradients(groups(parameters, self))
 
 
 @Optimizer.register("mutant_one_beta")

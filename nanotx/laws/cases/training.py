@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nanotx.config.schema import fields
 from nanotx.data.batches import Windows
-from nanotx.laws import learning, windows
+from nanotx.laws import dividing, learning, windows
 from nanotx.laws.fields import fields_matter, has_fields, untried
 from nanotx.laws.law import Case, LawBook, Where
 from nanotx.laws.learning import Parameters
@@ -151,6 +151,16 @@ def draw_optimizer(draw: Drawn, part: type[Optimizer], where: Where) -> Optimize
     )
 
 
+def is_separable(part: type[Optimizer]) -> bool:
+    """Return whether an optimizer says that it steps each parameter by itself."""
+    return part.separable
+
+
+def steps_slices(part: type[Optimizer]) -> bool:
+    """Return whether an optimizer says that it steps rows by themselves, or all but what it asks of whole matrices."""
+    return part.elementwise or part.by_matrices
+
+
 @LAWS.law("optimizer", draw=draw_optimizer)
 def groups(case: OptimizerCase) -> None:
     """Every trainable parameter is in one group, and every group has its base_lr."""
@@ -185,6 +195,22 @@ def resumes(case: OptimizerCase) -> None:
 def honours_groups(case: OptimizerCase) -> None:
     """A group of the recipe decides rate and decay of the parameters that it matches, and of no others."""
     learning.honours_groups(case.config, case.parameters(), case.gradients(), "embedding.weight")
+
+
+@LAWS.law("optimizer", draw=draw_optimizer, fits=is_separable, unless="it does not say that it is separable")
+def steps_apart(case: OptimizerCase) -> None:
+    """A parameter moves as it does when others have no gradient, to the bit."""
+    names = [*case.parameters()]
+    owned = {name for index, name in enumerate(names) if index % 2 == case.seed % 2}
+    dividing.steps_apart(case.config, case.parameters(), case.some_gradients(), owned)
+
+
+@LAWS.law("optimizer", draw=draw_optimizer, fits=steps_slices, unless="it does not say that it steps rows")
+def steps_rows(case: OptimizerCase) -> None:
+    """Some rows of a parameter move by themselves as they do in the whole."""
+    rows = {name: param for name, param in case.parameters().items() if param.ndim}
+    gradients = [{name: step[name] for name in rows.keys() & step.keys()} for step in case.some_gradients()]
+    dividing.steps_rows(case.config, rows, gradients, cut=case.seed % 7)
 
 
 @LAWS.law(
