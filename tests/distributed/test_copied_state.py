@@ -11,6 +11,8 @@ from test_slices import follow
 
 from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.nn.transformer import Model
+from nanotx.optim.adamw import AdamW
+from nanotx.optim.muon import Muon
 from nanotx.recipe import Recipe
 from nanotx.runs.trainer_state import contents
 from nanotx.training.dataset import load_dataset
@@ -26,9 +28,9 @@ def named(of):
     return {f"{file}: {name}": tensor for file, content in files.items() for name, tensor in content.items()}
 
 
-def copied(ranks, parallel):
+def copied(ranks, parallel, recipe=AVERAGED):
     """Copy the state of a step on rank 0 and take another one; return what that took, and what it changed."""
-    made = trainer(replace(AVERAGED, reduce="fast" if parallel == "fsdp" else "exact"))
+    made = trainer(replace(recipe, reduce="fast" if parallel == "fsdp" else "exact"))
     ranks.parallel, ranks.reduce, ranks.dense = parallel, made.recipe.reduce, []
     made.join(ranks)
     if ranks.rank:
@@ -58,8 +60,10 @@ def copied(ranks, parallel):
     }
 
 
-def test_of_a_model_in_slices_only_numbers_of_steps_are_copied(tmp_path):
-    result, _ = together(tmp_path / "ranks", 2, lambda ranks: copied(ranks, "fsdp"))
+@pytest.mark.parametrize("optimizer", [AdamW(lr=0.01), Muon()], ids=lambda optimizer: optimizer.part)
+def test_of_a_model_in_slices_only_numbers_of_steps_are_copied(tmp_path, optimizer):
+    recipe = replace(AVERAGED, optimizer=optimizer)
+    result, _ = together(tmp_path / "ranks", 2, lambda ranks: copied(ranks, "fsdp", recipe))
     assert isinstance(result, dict), result
     assert result["taken"] == result["announced"] == result["steps"] > 0
     assert result["whole"] > 100 * result["taken"]
