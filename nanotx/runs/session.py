@@ -32,12 +32,14 @@ from nanotx.runs.callbacks import BusyMachine, Checkpoints, Display, Guarded, Ru
 from nanotx.runs.checkpoint_writer import CheckpointWriter
 from nanotx.runs.folder import RunFolder, locked
 from nanotx.runs.followers import check_slices, lead
-from nanotx.runs.history import error, extent, rate
 from nanotx.runs.initial_weights import Source, describe, read_source, take_weights
 from nanotx.runs.loaded_files import RecordedFile, keep_copies
 from nanotx.runs.metrics_log import MetricsLog, read
+from nanotx.runs.next_steps import after_end, after_stop, own_flags
+from nanotx.runs.recipe_changes import changes_row, describe_changes
 from nanotx.runs.resume import check_corpus, resume_run, tokenizer_of
-from nanotx.runs.resume_check import Survey, changes, check_resumable, recipe_digest, recorded_budget, set_aside
+from nanotx.runs.resume_check import Survey, changes, set_aside
+from nanotx.runs.run_budget import RunBudget
 from nanotx.runs.shared import Shared
 from nanotx.runs.start_warnings import NOT_ROUND_TRIPPING, text_warnings, warmup_warning
 from nanotx.runs.summary import summarize, title
@@ -46,7 +48,7 @@ from nanotx.runs.valid import TEXT
 from nanotx.tokenizers import Codec
 from nanotx.tokenizers.char import Char
 from nanotx.training.auto_batch import largest_micro_batch
-from nanotx.training.budget import calibrate, step_cost, whole_steps, with_steps
+from nanotx.training.budget import step_cost
 from nanotx.training.callbacks.base import Callback
 from nanotx.training.callbacks.evaluation import Evaluation, Sample
 from nanotx.training.compile import SHARES, plan_compile
@@ -55,10 +57,6 @@ from nanotx.training.loop import TrainingRun, failure
 from nanotx.training.plugin_checks import check_foreign
 from nanotx.training.signals import EndAtOnce, Stop
 from nanotx.training.trainer import Row, Trainer
-
-UNITS = {"tokens": "tokens", "bytes": "bytes", "flops": "FLOPs"}
-TRIAL_STEPS = 1000
-"""Nominal length of the trial run that times a step; it does not affect the time of one."""
 
 SHORT = 10.0
 """Seconds of arithmetic, at the machine's measured peak, below which no run is compiled."""
@@ -123,8 +121,9 @@ class Session:
         model = self.build_model(recipe, source)
         self.eval_texts = {name: self.texts.eval_texts[name] for name in work.evaluated}
         self.peak = work.shared.peak(machine)
-        self.budget: Row = {}  # columns that record the budget of the run and how it was measured
-        recipe = self.with_steps_of_budget(recipe, model)
+        self.budget = RunBudget(self.folder, self.survey, self.options.allow_mismatch)
+        recipe = self.budget.count(recipe, model, self.texts)
+        self.remarks += self.budget.remarks
         self.recipe = recipe = replace(recipe, compile=self.compiles(recipe, model, machine))
         in_slices = self.ranks.parallel == "fsdp" and self.ranks.size > 1
         self.trainer = Trainer(recipe, model, self.texts.windows, machine, in_slices)
@@ -168,57 +167,12 @@ class Session:
                 self.survey.notes.extend(fit.notes())
         return model
 
-    def with_steps_of_budget(self, recipe: Recipe, model: Transformer) -> Recipe:
-        """Return the recipe with the number of steps in its budget of tokens, bytes or FLOPs, if it has one.
-
-        Raises:
-            ConfigError: a resumed run has taken more steps, or is to take more.
-        """
-        name, amount = recipe.train.budget
-        if name in ("steps", "seconds"):
-            return recipe
-        model.add_loss(recipe.loss, recipe.seeds.weights)  # its weights take operations too
-        cost = step_cost(recipe.train, model, self.texts)
-        steps = cost.steps(name, amount)
-        each = {"tokens": cost.tokens, "flops": cost.flops, "bytes": float(cost.bytes or 0)}[name]
-        return self.apply_budget(recipe, steps, f"of {each:,.10g} {UNITS[name]} each")
-
     def measure_steps(self, machine: Machine, source: Source | None) -> None:
         """Make steps of a budget of seconds, and begin again with new weights: the measured steps are not the run's."""
-        seconds = self.recipe.train.budget[1]
-        self.trainer.recipe = with_steps(self.recipe, TRIAL_STEPS)
-        measured = calibrate(self.trainer, seconds)
-        self.recipe = self.apply_budget(
-            self.recipe,
-            whole_steps(seconds, measured.step_seconds),
-            f"of {1e3 * measured.step_seconds:.4g} ms each, the median of {measured.steps} that were measured in "
-            f"{measured.seconds:.3g} s",
-        )
-        self.budget |= measured.row()
+        self.recipe = self.budget.measure(self.recipe, self.trainer)
+        self.remarks += self.budget.remarks
         del self.trainer  # before another model is built
         self.trainer = Trainer(self.recipe, self.build_model(self.recipe, source), self.texts.windows, machine)
-
-    def apply_budget(self, recipe: Recipe, steps: int, each: str) -> Recipe:
-        """Return a recipe with the number of steps in its budget; print and record it.
-
-        Raises:
-            ConfigError: a resumed run has taken more steps, or is to take more.
-        """
-        name, amount = recipe.train.budget
-        self.budget = {"budget": name, "budget_amount": amount}
-        self.remarks.append(f"budget: train.{name} {amount:,.10g} is {steps:,} step{'s' * (steps > 1)} {each}")
-        recipe = with_steps(recipe, steps)
-        if self.survey.checkpoint and self.survey.recipe and not self.options.allow_mismatch:
-            check_resumable(self.survey.recipe, recipe)
-        return recipe
-
-    def recorded_budget(self, resumed: bool) -> Row:
-        """Return the columns that record the budget of the run: of this process, or else of those before it."""
-        earlier = recorded_budget(self.folder) if resumed and not self.budget else None
-        same = self.survey.before is not None and self.survey.before.train.steps == self.recipe.train.steps
-        if earlier is not None and same:
-            return {key: earlier[key] for key in earlier if key.partition("_")[0] in ("budget", "calibration")}
-        return self.budget or {"budget": "steps", "budget_amount": self.recipe.train.steps}
 
     def check_corpus(self, digest: str, size: int) -> None:
         """Raise DataError if a run is resumed on another text than it was trained on; called before it is encoded."""
@@ -243,7 +197,7 @@ class Session:
         if not self.options.restart:  # restart first moves aside whatever is in the way, such as a dangling link
             checkpoints.probe()
         resumed = self.open()
-        self.budget = self.recorded_budget(resumed)
+        self.budget.recall(self.recipe, resumed)
         if self.options.restart:
             checkpoints.probe()
         self.clear_temporary_files(checkpoints)
@@ -288,7 +242,7 @@ class Session:
             # the last evaluation came after the last checkpoint, and may be the best
             if warning := checkpoints.prune(run.saved):
                 run.warn(warning)
-            figures = summarize(self.trainer, self.texts, self.peak, self.budget, self.loaded)
+            figures = summarize(self.trainer, self.texts, self.peak, self.budget.columns, self.loaded)
             write_atomic(self.folder.summary, json.dumps(figures, indent=1, allow_nan=False) + "\n")
             run.publish({"event": "end", "step": progress.step, "complete": figures["complete"]})
             files.flush()
@@ -397,31 +351,12 @@ class Session:
 
     def changed(self) -> list[Row]:
         """Return the row of changes to the checkpoint's recipe, if there are any, and print them."""
-        before, step = self.survey.before, self.trainer.progress.step
-        if before is None or before == self.recipe:
+        before, now = self.survey.before, self.recipe
+        if before is None or (row := changes_row(before, now, self.trainer.progress.step)) is None:
             return []
-        changed = {key: [was, now] for key, was, now in changes(before, self.recipe)}
-        if not changed:  # only a seed is now given explicitly, with the value that it had anyway
-            return []
-        listed = "; ".join(f"{key} {was} -> {now}" for key, (was, now) in changed.items())
-        self.display.say(f"{self.folder.path}: changed from step {step} on: {listed}.")
-        if before.optimizer.part != self.recipe.optimizer.part:
-            parts = self.recipe.optimizer.part, before.optimizer.part
-            self.display.say(f"optimizer {parts[0]} starts without state; that of {parts[1]} is discarded.")
-        if before.train.steps != self.recipe.train.steps:
-            self.display.say(self.describe_new_span(before))
-        digest = recipe_digest(write_toml(self.recipe).encode("utf-8"))
-        return [{"event": "changed", "step": step, "changes": changed, "recipe_sha256": digest}]
-
-    def describe_new_span(self, before: Recipe) -> str:
-        """Describe what the new number of steps does to the learning rate."""
-        old, new, step = before.train.steps, self.recipe.train.steps, self.trainer.progress.step
-        was = before.schedule.factor(max(step - 1, 0), old)
-        now = self.recipe.schedule.factor(step, new)
-        return (
-            f"schedule {self.recipe.schedule.part} now spans {new:,} steps instead of {old:,}: the learning rate was "
-            f"{was:.3g} times its base value at step {step:,}, and is {now:.3g} times it at step {step + 1:,}."
-        )
+        for line in describe_changes(self.folder.path, before, now, row):
+            self.display.say(line)
+        return [row]
 
     def start_row(self, name: str, resumed: bool) -> Row:
         """Return the first row that this process writes."""
@@ -434,7 +369,7 @@ class Session:
             "tokens_per_step": recipe.train.batch_size * recipe.model.context,
             "bytes_per_step": None if cost.bytes is None else float(cost.bytes),
             "flops_per_step": cost.flops,
-            **self.budget,
+            **self.budget.columns,
             "tokens_per_eval": sum(eval_text.tokens for eval_text in self.eval_texts.values()),
             "eval_every": recipe.train.eval_every,
             "sample_every": recipe.train.sample_every,
@@ -511,37 +446,17 @@ class Session:
         except (EndAtOnce, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # a library written in Rust panics with a class that is no Exception
-            again = f"nanotx report {shell_quoted(self.folder.path)}{self.own_flags()}"
+            again = f"nanotx report {shell_quoted(self.folder.path)}{own_flags(self.options)}"
             self.display.say(f"warning: no {self.folder.report.name}: {failure(error)} {again} tries again.")
 
-    def own_flags(self) -> str:
-        """Return the flags that import the user's files again, for a command to print."""
-        return "".join(f" --load {shell_quoted(file)}" for file in self.options.load)
-
     def print_next_steps(self, stopped: bool) -> int:
-        """Print the results and how to continue; the last line is a command."""
-        scores, folder = self.trainer.progress.scores, shell_quoted(self.folder.path)
-        own = self.own_flags()
-        watched = "".join(f" --callback {shell_quoted(text)}" for text in self.options.callback)
-        step = self.trainer.progress.step
-        if stopped and (step < self.recipe.train.steps or self.trainer.progress.eval_pending):
-            stopped_at = f"Stopped at step {step}, and saved. To continue, or to sample from it:"
-            self.display.say(stopped_at if step else "Stopped. To start again:")
-            self.display.say(f"nanotx resume {folder}{own}{watched}")
-            if step:
-                self.display.say(f"nanotx sample {folder}{own}")
-            return self.stop.exit_code if self.stop() else 0
-        if skipped := self.trainer.progress.skipped:
-            self.display.say(f"{skipped:,} of {step:,} steps were skipped: their loss or gradient was not finite.")
-        if scores.get("val_loss") is not None:
-            part = "; nanotx eval reads all" if scores.get("eval_tokens") else ""
-            self.display.say(
-                f"validation loss {scores['val_loss']:.4f}{error(scores)}, bits per byte "
-                f"{rate(scores['bits_per_byte'])}{extent(scores)}{part}"
-            )
-        if self.reported:
-            self.display.say(f"Curves, samples and attention maps are on a page: {folder}/{self.folder.report.name}")
-        self.display.say("To train it further, or to sample from it:")
-        self.display.say(f"nanotx resume {folder} --train.steps {2 * self.recipe.train.steps}{own}{watched}")
-        self.display.say(f"nanotx sample {folder}{own}")
-        return 0
+        """Print the results and how to continue; the last line is a command. Return the exit code."""
+        progress = self.trainer.progress
+        unfinished = stopped and (progress.step < self.recipe.train.steps or progress.eval_pending)
+        if unfinished:
+            lines = after_stop(progress, self.folder, self.options)
+        else:
+            lines = after_end(progress, self.recipe, self.folder, self.options, self.reported)
+        for line in lines:
+            self.display.say(line)
+        return self.stop.exit_code if unfinished and self.stop() else 0

@@ -18,7 +18,7 @@ from nanotx.errors import ConfigError, DataError
 from nanotx.nn.block.prenorm import PreNorm
 from nanotx.nn.transformer import Model
 from nanotx.recipe import Recipe, Train
-from nanotx.runs import session
+from nanotx.runs import run_budget
 from nanotx.tokenizers.bpe.tokenizer import Bpe
 from nanotx.tokenizers.token_corpus import mean_bytes
 from nanotx.tokenizers.token_file import Header
@@ -128,7 +128,7 @@ def no_clock(monkeypatch):
     def never(*args):
         raise AssertionError("the clock was read")
 
-    monkeypatch.setattr(session, "calibrate", never)
+    monkeypatch.setattr(run_budget, "calibrate", never)
 
 
 def test_seconds_become_steps_by_one_measurement_that_is_recorded(home):
