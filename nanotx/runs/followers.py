@@ -22,7 +22,6 @@ from nanotx.evaluation.loss import EvalText
 from nanotx.hardware.device import choose_machine, make_deterministic
 from nanotx.hardware.memory import keep_freed_memory
 from nanotx.nn.empty import empty_weights, set_constants
-from nanotx.nn.hooks import OnStepModule
 from nanotx.optim.packing import split
 from nanotx.optim.state import Saved, Table
 from nanotx.recipe import Recipe
@@ -34,9 +33,8 @@ from nanotx.training.callbacks.evaluation import shared_scores
 from nanotx.training.callbacks.logger import Logger
 from nanotx.training.dataset import Dataset, check_same_corpus, load_dataset
 from nanotx.training.loop import describe
-from nanotx.training.nonfinite import listed
 from nanotx.training.signals import Stop
-from nanotx.training.trainer import Progress, Trainer
+from nanotx.training.trainer import Progress, Trainer, check_rows
 
 
 def lead(ranks: Ranks, trainer: Trainer, texts: Dataset, stop: Stop) -> None:
@@ -118,14 +116,7 @@ def check_slices(trainer: Trainer, callbacks: Sequence[Callback]) -> None:
     Raises:
         ConfigError: says what is in the way.
     """
-    if trainer.on_step_modules:
-        names = listed([name for name, module in trainer.model.named_modules() if isinstance(module, OnStepModule)])
-        raise ConfigError(
-            f"--parallel fsdp: {names} changes its own weights between steps, and no process has all of them; try "
-            "--parallel owner."
-        )
-    if scalars := [name for name, param in trainer.model.named_parameters() if not param.ndim]:
-        raise ConfigError(f"--parallel fsdp: {listed(scalars)} has no rows to divide; try --parallel owner.")
+    check_rows(trainer.model)
     if lookers := [callback for callback in callbacks if not isinstance(callback, Logger)]:
         raise ConfigError(
             f"--parallel fsdp: {describe(lookers[0])} may look at the model after any step, and it is in slices then; "

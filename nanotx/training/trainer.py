@@ -204,6 +204,8 @@ class Trainer:
     def release_gradients(self) -> None:
         """Free the memory of the gradients."""
         self.optimizer.zero_grad(set_to_none=True)
+        if self.slices is not None:
+            self.slices.clear_gradients()
 
     def compute_gradients(self) -> dict[str, float]:
         """Compute the clipped gradients of this step; return its losses and the gradient's norm before clipping.
@@ -238,7 +240,7 @@ class Trainer:
                 raise
             full = True
         if full:  # here the error, which holds tensors of the step, is gone
-            self.optimizer.zero_grad(set_to_none=True)
+            self.release_gradients()
             raise MemoryFull(f"step {self.progress.step}: memory is full with {self.less_memory()}.")
 
     def less_memory(self) -> str:
@@ -594,6 +596,17 @@ def check_masked(recipe: Recipe, loss: LossModule | None) -> None:
         )
     if recipe.corpus.keeps_apart:
         recipe.model.check_documents()
+
+
+def check_rows(model: Transformer) -> None:
+    """Raise ConfigError if the weights of a model cannot be divided by rows among processes."""
+    if modules := [name for name, module in model.named_modules() if isinstance(module, OnStepModule)]:
+        raise ConfigError(
+            f"--parallel fsdp: {listed(modules)} changes its own weights between steps, and no process has all of "
+            "them; try --parallel owner."
+        )
+    if scalars := [name for name, param in model.named_parameters() if not param.ndim]:
+        raise ConfigError(f"--parallel fsdp: {listed(scalars)} has no rows to divide; try --parallel owner.")
 
 
 def clip(parameters: Iterable[nn.Parameter], limit: float, ranks: Ranks | None = None) -> Tensor:

@@ -19,7 +19,7 @@ from nanotx.nn.transformer import Model
 from nanotx.optim.adamw import AdamW
 from nanotx.optim.muon import Muon
 from nanotx.recipe import Recipe, Train
-from nanotx.training.memory_plan import HEADROOM, KINDS, Memory, StepPlan, alive_sums, plan_step
+from nanotx.training.memory_plan import HEADROOM, KINDS, Memory, StepMemory, StepPlan, alive_sums, plan_step
 from nanotx.training.trainer import Trainer
 
 BASE = Recipe(
@@ -58,37 +58,56 @@ def test_plan_is_within_a_tenth_of_the_memory_of_a_real_step(name):
     plan = plan_step(recipe, vocab_size, windows)
     model = recipe.model.build(vocab_size, 1)
     assert plan.parameters == model.parameter_count and plan.flops_per_token == model.flops_per_token
-    assert plan.memory(windows, micro_batches).total == pytest.approx(real_step(recipe, vocab_size), rel=0.1)
+    assert plan.on_rank("replicas", windows, micro_batches).total == pytest.approx(
+        real_step(recipe, vocab_size), rel=0.1
+    )
 
 
 GB = 10**9
 MADE = StepPlan(
     parameters=1,
     flops_per_token=1,
-    gradient_bytes=4 * GB,
-    weight_bytes=4 * GB,
     state_bytes={"a": 3 * GB, "b": 3 * GB, "c": 2 * GB},
     step_costs={"a": 3.0, "b": 3.0, "c": 2.0},
-    unit_bytes=[GB, GB, GB],
-    rest_bytes=GB,
-    windows=4,
-    once=Memory(weights=4 * GB, gradients=4 * GB, optimizer=8 * GB, activations=4 * GB, logits=2 * GB),
-    twice=Memory(weights=4 * GB, gradients=4 * GB, optimizer=8 * GB, activations=8 * GB, logits=4 * GB),
+    ranks=2,
+    whole=StepMemory(
+        windows=4,
+        once=Memory(weights=4 * GB, gradients=4 * GB, optimizer=8 * GB, activations=4 * GB, logits=2 * GB),
+        twice=Memory(weights=4 * GB, gradients=4 * GB, optimizer=8 * GB, activations=8 * GB, logits=4 * GB),
+        update=Memory(weights=4 * GB, gradients=9 * GB, optimizer=8 * GB, activations=0, logits=0),
+        gradient_bytes=4 * GB,
+    ),
+    sliced=StepMemory(
+        windows=4,
+        once=Memory(weights=3 * GB, gradients=3 * GB, optimizer=4 * GB, activations=4 * GB, logits=2 * GB),
+        twice=Memory(weights=3 * GB, gradients=2 * GB, optimizer=4 * GB, activations=8 * GB, logits=4 * GB),
+        update=Memory(weights=2 * GB, gradients=5 * GB, optimizer=4 * GB, activations=0, logits=0),
+        gradient_bytes=2 * GB,
+    ),
+    refused={},
 )  # fmt: skip
 
 
 def test_wrappers_divide_what_they_say_and_the_largest_micro_batch_just_fits():
-    replicas, owner, fsdp = (MADE.on_rank(name, 2, 4, 1) for name in ("replicas", "owner", "fsdp"))
-    assert replicas == MADE.once and replicas.total == 22 * GB
+    replicas, owner, fsdp = (MADE.on_rank(name, 4, 1) for name in ("replicas", "owner", "fsdp"))
+    assert replicas == MADE.whole.once and replicas.total == 22 * GB
     assert owner.optimizer == 5 * GB and owner.total == 19 * GB
-    assert fsdp.weights == 2 * GB + 3 * GB and fsdp.gradients == 3 * GB and fsdp.optimizer == 4 * GB
-    assert MADE.on_rank("fsdp", 1, 4, 1) == MADE.once
-    assert MADE.memory(6).activations == 6 * GB and MADE.memory(4, 4).gradients == 12 * GB
+    assert fsdp == MADE.sliced.once and MADE.on_rank("fsdp", 8, 1) == MADE.sliced.twice
+    assert replace(MADE, ranks=1, sliced=None).on_rank("fsdp", 4, 1) == MADE.whole.once
+    with pytest.raises(ConfigError, match=r"^needs whole matrices$"):
+        replace(MADE, sliced=None, refused={"fsdp": "needs whole matrices"}).on_rank("fsdp", 4, 1)
+    assert MADE.whole.memory(6).activations == 6 * GB
     for wrapper in ("replicas", "owner", "fsdp"):
-        most = MADE.most_windows(wrapper, 2, 40.0 * GB, 1)
+        most = MADE.most_windows(wrapper, 40.0 * GB, 1)
         limit = 40.0 * GB * (1 - HEADROOM)
-        assert MADE.on_rank(wrapper, 2, most, 1).total <= limit < MADE.on_rank(wrapper, 2, most + 1, 1).total
-    assert MADE.most_windows("replicas", 2, 8.0 * GB, 1) == 0
+        assert MADE.on_rank(wrapper, most, 1).total <= limit < MADE.on_rank(wrapper, most + 1, 1).total
+    assert MADE.most_windows("replicas", 8.0 * GB, 1) == 0
+
+
+def test_step_of_the_optimizer_is_the_peak_of_few_windows_and_adds_no_sums_of_micro_batches():
+    assert MADE.on_rank("replicas", 1, 1) == MADE.whole.update
+    assert MADE.on_rank("replicas", 1, 8).gradients == (4 + 3 * 4) * GB
+    assert MADE.on_rank("fsdp", 4, 4).gradients == (3 + 2 * 2) * GB
 
 
 def test_sums_that_are_alive_are_those_of_the_tree():
@@ -119,9 +138,25 @@ def test_amount_that_is_none_is_refused_with_an_example(text):
         amount("memory", text)
 
 
+SMALL = ["plan", "shakespeare_char", "--model.dim", "32", "--model.layers", "2", "--model.context", "8"]
+
+
 def test_plan_command_prints_a_row_for_each_wrapper_and_days(tmp_path, capsys):
-    words = ["plan", "shakespeare_char", "--model.dim", "32", "--model.layers", "1", "--model.context", "8"]
-    words += ["--gpus", "2", "--vocab-size", "65", "--tokens", "1B", "--price", "2", "--json", str(tmp_path / "x.json")]
+    words = [
+        *SMALL,
+        "--optimizer",
+        "adamw",
+        "--gpus",
+        "2",
+        "--vocab-size",
+        "65",
+        "--tokens",
+        "1B",
+        "--price",
+        "2",
+        "--json",
+        str(tmp_path / "x.json"),
+    ]
     assert nanotx_command(words) == 0
     out, table = capsys.readouterr().out, json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
     assert all(
@@ -130,3 +165,12 @@ def test_plan_command_prints_a_row_for_each_wrapper_and_days(tmp_path, capsys):
     assert table["days"] == pytest.approx(1e9 * table["flops_per_token"] / (2 * 989e12 * 0.4) / 86400)
     assert table["cost"] == pytest.approx(table["days"] * 24 * 2 * 2)
     assert table["wrappers"]["fsdp"]["total"] == sum(table["wrappers"]["fsdp"][kind] for kind in KINDS)
+
+
+def test_plan_command_says_why_a_recipe_is_not_divided(tmp_path, capsys):
+    words = [*SMALL, "--gpus", "2", "--vocab-size", "65", "--tokens", "1M", "--optimizer", "adamw"]
+    assert nanotx_command([*words, "--model.share", "2", "--json", str(tmp_path / "x.json")]) == 0
+    out, table = capsys.readouterr().out, json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert list(table["wrappers"]) == ["replicas", "owner"]
+    assert "not planned: --parallel fsdp: a block that several layers share" in out
+    assert "try --model.share 1" in table["refused"]["fsdp"]

@@ -45,7 +45,7 @@ class Flags:
 
     Nothing is trained or fetched: a step runs on tensors that have a shape and no data. Memory is that of tensors at
     the fullest moment of a step. `replicas` has weights and the optimizer's state on each GPU, `owner` divides the
-    state, `fsdp` divides both; the last two are computed from the sizes of the parameters.
+    state, `fsdp` divides both: of that one a step of rank 0 runs without the other ranks.
 
         nanotx plan shakespeare_char --gpus 8 --memory 80GB
         nanotx plan shakespeare_char --model.dim 768 --model.layers 12 --gpus 8 --tokens 10B --price 2.5
@@ -84,7 +84,7 @@ def run(argv: list[str]) -> int:
     vocab_size, assumed = vocabulary(recipe, flags)
     windows, micro_batches = rows_of_rank(recipe, flags.gpus)
     dtype = torch.bfloat16 if recipe.dtype == "auto" else getattr(torch, recipe.dtype)
-    plan = plan_step(recipe, vocab_size, windows, dtype)
+    plan = plan_step(recipe, vocab_size, windows, dtype, flags.gpus)
     table = {"vocab_size": vocab_size, "vocab_size_assumed": assumed or None}
     table |= figures(plan, recipe, flags, windows, micro_batches)
     show(table, name, flags, str(dtype).removeprefix("torch."))
@@ -129,8 +129,10 @@ def figures(plan: StepPlan, recipe: Recipe, flags: Flags, windows: int, micro_ba
     own, memory = recipe.train.batch_size // flags.gpus, amount("memory", flags.memory)
     wrappers = {}
     for wrapper in WRAPPERS if flags.gpus > 1 else WRAPPERS[:1]:
-        bytes_ = plan.on_rank(wrapper, flags.gpus, windows, micro_batches)
-        most = plan.most_windows(wrapper, flags.gpus, memory, micro_batches)
+        if wrapper in plan.refused:
+            continue
+        bytes_ = plan.on_rank(wrapper, windows, micro_batches)
+        most = plan.most_windows(wrapper, memory, micro_batches)
         wrappers[wrapper] = {
             **asdict(bytes_),
             "total": bytes_.total,
@@ -146,6 +148,7 @@ def figures(plan: StepPlan, recipe: Recipe, flags: Flags, windows: int, micro_ba
         "gpus": flags.gpus,
         "memory": int(memory),
         "wrappers": wrappers,
+        "refused": plan.refused,
         "tokens": int(tokens),
         "steps": int(-(-tokens // per_step)),
         "flops": float(tokens * plan.flops_per_token),
@@ -190,6 +193,8 @@ def show(table: dict[str, Any], name: str, flags: Flags, dtype: str) -> None:
         most = f"{row['largest_micro_batch']:,}" if row["largest_micro_batch"] else "none"
         cells.append([wrapper, *sizes, "yes" if row["fits"] else "no", f"{row['most_windows']:,}", most])
     print_table(console, "", cells, console.is_terminal)
+    for reason in table["refused"].values():
+        out.write(f"not planned: {printable(reason)}\n")
     cost = f", {table['cost']:,.2f} at {flags.price:g} per hour of a GPU" if flags.price else ""
     out.write(
         f"\n{table['tokens']:,} tokens in {table['steps']:,} steps are {table['flops']:.3g} FLOPs: "
