@@ -19,7 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from nanotx.distributed.agreement import Agreement, Facts, versions
 from nanotx.distributed.group import PATIENCE, Group
-from nanotx.distributed.network import ANSWERS, interface_to, probed_connections
+from nanotx.distributed.network import ANSWERS, interface_to, own_address_to, probed_connections
 from nanotx.distributed.ranks import Alone, Ranks
 from nanotx.errors import ConfigError, NanotxError, RunError
 
@@ -110,16 +110,17 @@ def connect(rank: int, size: int, timeout: timedelta) -> Group:
     Raises:
         RunError: they cannot be reached, or did not all come in time.
     """
-    where = f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
-    port = variable("MASTER_PORT")
-    choose_interface(os.environ.get("MASTER_ADDR", ""), port)
+    address, port = os.environ.get("MASTER_ADDR", ""), variable("MASTER_PORT")
+    where = f"{address}:{port}"
     if torch.cuda.is_available() and variable("LOCAL_RANK", "0") < torch.cuda.device_count():
         torch.cuda.set_device(variable("LOCAL_RANK", "0"))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
         with probed_connections(ANSWERS * timeout.total_seconds()):
             store, _, _ = next(iter(rendezvous("env://", rank, size, timeout=timeout)))
-            store = shared_store(store, rank, size, timeout)
+            store, other = shared_store(store, rank, size, timeout, own_address_to(address, port))
+            choose_interface(address, port)
+            choose_interface(other, port)  # this machine may know rank 0, which it has, by its loopback interface
             group = PrefixStore("group", store)
             dist.init_process_group(backend, store=group, rank=rank, world_size=size, timeout=timeout)
             return Group(Agreement(rank, size, PrefixStore("nanotx", store), timeout))
@@ -133,8 +134,10 @@ def connect(rank: int, size: int, timeout: timedelta) -> Group:
         raise RunError(f"rank {rank} of {size} cannot join the others at {where}: {reason:.300}; {hint}.") from None
 
 
-def shared_store(store: Store, rank: int, size: int, timeout: timedelta) -> Store:
-    """Return a store for the processes of this start alone; all of them call this.
+def shared_store(store: Store, rank: int, size: int, timeout: timedelta, address: str) -> tuple[Store, str]:
+    """Return a store for the processes of this start alone, and an address of another machine than rank 0's.
+
+    All of them call this.
 
     A launcher that starts processes again may give them the same store, which holds what those before them have said.
     `torchrun` does, and its count of restarts does not tell them apart: each agent has its own, one that joins later
@@ -146,6 +149,11 @@ def shared_store(store: Store, rank: int, size: int, timeout: timedelta) -> Stor
         rank: of this process.
         size: how many there are.
         timeout: how long to wait for the others.
+        address: of this machine, on the way to rank 0's; empty on that machine itself, unless it has a name that leads
+            to the network.
+
+    Returns:
+        The store; the address is empty where all are on one machine.
 
     Raises:
         RuntimeError: not all came in time; rank 0 names those that did not.
@@ -154,8 +162,8 @@ def shared_store(store: Store, rank: int, size: int, timeout: timedelta) -> Stor
     if rank:
         store.set(f"hello/{rank}", own)
         name = store.get(f"welcome/{own}").decode()  # waits
-        store.set(f"came/{name}/{rank}", "")
-        return PrefixStore(name, store)
+        store.set(f"came/{name}/{rank}", address)
+        return PrefixStore(name, store), store.get(f"other/{name}").decode()
     end, awaited, welcomed = time.monotonic() + timeout.total_seconds(), [*range(1, size)], set[str]()
     while awaited := [other for other in awaited if not store.check([f"came/{own}/{other}"])]:
         for other in awaited:
@@ -166,17 +174,20 @@ def shared_store(store: Store, rank: int, size: int, timeout: timedelta) -> Stor
             names = f"rank{'s' * (len(awaited) > 1)} {', '.join(map(str, awaited))}"
             raise RuntimeError(f"{names} did not come within {timeout.total_seconds():g} s")
         time.sleep(INTERVAL)
-    return PrefixStore(own, store)
+    addresses = [store.get(f"came/{own}/{other}").decode() for other in range(1, size)]
+    other = next(filter(None, addresses), "")
+    store.set(f"other/{own}", other)
+    return PrefixStore(own, store), other
 
 
 def choose_interface(address: str, port: int) -> None:
     """Let gloo listen where the other ranks can reach it, unless the environment says where.
 
     Args:
-        address: of rank 0's machine, as the launcher gives it.
+        address: of another machine, or of this one's network; empty for none.
         port: any.
     """
-    if INTERFACE not in os.environ and (name := interface_to(address, port)):
+    if INTERFACE not in os.environ and address and (name := interface_to(address, port)):
         os.environ[INTERFACE] = name
 
 

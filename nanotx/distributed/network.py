@@ -90,14 +90,22 @@ def interface_to(address: str, port: int) -> str | None:
     The gloo backend takes that of the host's own name, which Debian gives to the loopback interface, so that no other
     machine could answer.
     """
+    own = own_address_to(address, port)
     with suppress(OSError, ImportError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe_socket:
         import fcntl  # Windows has none
 
-        probe_socket.connect((address, port))  # sends nothing
-        own = probe_socket.getsockname()[0]
-        for _, name in () if own.startswith("127.") else socket.if_nameindex():
+        for _, name in socket.if_nameindex() if own else ():
             with suppress(OSError):  # an interface without an address
                 request = fcntl.ioctl(probe_socket.fileno(), SIOCGIFADDR, name.encode()[:15].ljust(256, b"\0"))
                 if socket.inet_ntoa(request[20:24]) == own:
                     return name
     return None
+
+
+def own_address_to(address: str, port: int) -> str:
+    """Return this machine's address on the way to another one; empty where only this machine reaches that."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe_socket:
+        probe_socket.connect((address, port))  # sends nothing
+        own = str(probe_socket.getsockname()[0])
+        return "" if own.startswith("127.") else own
+    return ""

@@ -34,6 +34,9 @@ TIMEOUT = 8
 SPARE = 7
 """Seconds beyond the timeout that a rank may take to end: it saves, and the machine may be busy."""
 
+LOOPBACK = "127.0.1.1"
+"""To what Debian's installer makes a machine's own name lead, on that machine."""
+
 PORT = 29_400
 CLONE_NEWNET = 0x4000_0000
 """The kind of namespace that setns(2) is to enter."""
@@ -63,21 +66,29 @@ def cases() -> list[Case]:
         f"the network goes down while rank 0 waits for step {STEP} of rank 1": 1,
         f"the network goes down while rank 1 waits for the order of step {STEP}": 0,
     }
-    return [Case(name=f"network/{name}", run=partial(run_case, rank)) for name, rank in disturbances.items()]
+    made = [Case(name=f"network/{name}", run=partial(run_case, rank)) for name, rank in disturbances.items()]
+    name = "two hosts, of which the first one's name leads to its loopback interface"
+    return [*made, Case(name=f"network/{name}", run=partial(run_case, None, first=LOOPBACK))]
 
 
-def run_case(rank: int | None, folder: Path) -> Finding:
-    """Train on two hosts, of which one may take the network down; resume what it ended, and compare every bit."""
+def run_case(rank: int | None, folder: Path, first: str = "") -> Finding:
+    """Train on two hosts, of which one may take the network down; resume what it ended, and compare every bit.
+
+    Args:
+        rank: the host that takes the network down; None for none.
+        folder: an empty one.
+        first: the address by which the first host knows itself, if not that of the network.
+    """
     try:
         with two_hosts() as hosts:
-            return trained(hosts, folder) if rank is None else cut(hosts, rank, folder)
+            return trained(hosts, folder, first) if rank is None else cut(hosts, rank, folder)
     except Refused as reason:
         return Finding(happened=f"{reason}", skipped=True)
 
 
-def trained(hosts: list[Host], folder: Path) -> Finding:
+def trained(hosts: list[Host], folder: Path, first: str) -> Finding:
     """Train, and compare every bit."""
-    end(begin(hosts, folder), "the run")
+    end(begin(hosts, folder, first=first), "the run")
     check_same(KIND, folder / "0" / "run")
     if left := [path.name for path in (folder / "1").iterdir() if path.name != "text.txt"]:
         raise Broken(f"rank 1 left {', '.join(sorted(left))} in its folder, and rank 0 alone has the run's")
@@ -110,9 +121,9 @@ def cut(hosts: list[Host], rank: int, folder: Path) -> Finding:
 
 
 def begin(
-    hosts: list[Host], folder: Path, disturbances: dict[int, Disturbance] | None = None, *more: str
+    hosts: list[Host], folder: Path, disturbances: dict[int, Disturbance] | None = None, *more: str, first: str = ""
 ) -> list[Child]:
-    """Start a rank on each host, in a folder of its own, some of them disturbed."""
+    """Start a rank on each host, in a folder of its own, some disturbed; the first may know itself otherwise."""
     children = list[Child]()
     for rank, host in enumerate(hosts):
         own = folder / str(rank)
@@ -121,7 +132,8 @@ def begin(
             write_corpus(own)
         then = (disturbances or {}).get(rank)
         argv = [*arguments(KIND), "--run", "run", "--rank-timeout", str(TIMEOUT), *more]
-        children.append(Child(argv, own, disturb=partial(as_host, host, rank, hosts[0].address, then)))
+        address = hosts[0].address if rank else first or hosts[0].address
+        children.append(Child(argv, own, disturb=partial(as_host, host, rank, address, then)))
     return children
 
 
@@ -156,7 +168,7 @@ def two_hosts() -> Iterator[list[Host]]:
         raise Refused("there is no program `ip` (Debian's package iproute2), which makes network namespaces")
     number = os.getpid() % 10_000_000  # a name of a device has 15 characters at most
     hosts = [
-        Host(namespace=f"nanotx{number}{end}", device=f"nx{number}{end}", address=f"10.213.57.{place}")
+        Host(namespace=f"nanotx{number}{end}", device=f"nx{number}{end}", address=f"192.168.57.{place}")
         for place, end in enumerate("ab", start=1)
     ]
     try:

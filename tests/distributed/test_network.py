@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+import threading
 from datetime import timedelta
 
 import pytest
@@ -10,8 +11,8 @@ from torch.distributed import HashStore
 
 from nanotx.cli.commands import resume
 from nanotx.distributed.agreement import Agreement
-from nanotx.distributed.join import choose_interface
-from nanotx.distributed.network import LONGEST, PROBES, interface_to, open_sockets, probed_connections
+from nanotx.distributed.join import choose_interface, shared_store
+from nanotx.distributed.network import LONGEST, PROBES, interface_to, open_sockets, own_address_to, probed_connections
 from nanotx.errors import ConfigError, RunError
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="lists its sockets elsewhere, or has other options")
@@ -73,6 +74,26 @@ def test_interface_is_chosen_for_other_machines_alone(monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "mine")
     choose_interface("10.0.0.1", 1)
     assert os.environ["GLOO_SOCKET_IFNAME"] == "mine"
+
+
+def test_address_that_only_this_machine_reaches_is_told_to_none():
+    assert own_address_to("127.0.0.1", 1) == own_address_to("no such host.invalid", 1) == own_address_to("", 1) == ""
+
+
+def test_all_ranks_hear_an_address_of_another_machine_than_that_of_rank_0():
+    store, results = HashStore(), dict[int, str]()
+
+    def start(rank, address):
+        results[rank] = shared_store(store, rank, 3, timedelta(seconds=20), address)[1]
+
+    for addresses in (["", "", ""], ["", "", "10.0.0.3"], ["10.0.0.1", "10.0.0.2", "10.0.0.3"]):
+        results.clear()
+        threads = [threading.Thread(target=start, args=pair) for pair in enumerate(addresses)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == dict.fromkeys(range(3), next(filter(None, addresses[1:]), ""))
 
 
 class Cut(HashStore):
