@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nanotx.errors import ConfigError, RunError
-from nanotx.experiments.experiment import strict
+from nanotx.experiments.record import strict
 from nanotx.experiments.report import figures, folded, verdict_lines, verdict_words
 from nanotx.experiments.statistics import Losses, Verdict, judge
 from nanotx.runs.run_table import RunRow, find_runs, read_run

@@ -1,12 +1,9 @@
 """An experiment: plan, laws, timing, runs and verdicts, with all that was done written into one folder.
 
-`experiment.json` is the record: what was planned, what was measured before, and how often verdicts and the validation
-text were looked at. Runs are ordinary run folders beside it, so whatever kills the experiment, the same command
-continues it, and the verdicts are those of an experiment that was never disturbed.
+`experiment.json` is its record (`record.py`). Runs are ordinary run folders beside it, so whatever kills the
+experiment, the same command continues it, and the verdicts are those of an experiment that was never disturbed.
 """
 
-import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,29 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from nanotx.data.corpus import Corpus
-from nanotx.errors import ConfigError, LawBroken, RunError
+from nanotx.errors import ConfigError, LawBroken
 from nanotx.evaluation.loss import evaluate
 from nanotx.evaluation.texts import eval_texts_of
 from nanotx.experiments.costs import measure, steps_to_baseline
 from nanotx.experiments.plan import Arm, Facts, changed_parts, digest, equal_steps, prepared, training_corpus
+from nanotx.experiments.record import ExperimentRecord, facts_of, strict
 from nanotx.experiments.runner import Job, Result, finished, run_jobs
 from nanotx.experiments.statistics import ALPHA, SMALLEST, Verdict, judge
 from nanotx.experiments.tokens import check_exact, token_warnings
 from nanotx.experiments.tries import BEYOND, SEEDS, Choice, Multiples, Tried, choose, multiple_of, tries_of
-from nanotx.files import read_regular, write_atomic
 from nanotx.hardware.device import choose_machine
 from nanotx.laws.all_laws import LAWS, laws_on, part_of
 from nanotx.laws.runner import attempt_all
 from nanotx.recipe import Budget
 from nanotx.runs.checkpoint import digest as file_digest
-from nanotx.runs.initial_weights import read_source
 from nanotx.runs.load import load
 from nanotx.runs.metrics_log import Row
 from nanotx.runs.start_warnings import warmup_warning
-from nanotx.runs.valid import TEXT
-
-FORMAT = 1
-"""Version of experiment.json."""
 
 Say = Callable[[str], None]
 
@@ -92,34 +84,9 @@ class Experiment:
             DataError: the training text is too short.
         """
         self.design, self.folder, self.say = design, folder, say
-        self.file = folder / "experiment.json"
-        self.record = self.opened()
+        self.record = ExperimentRecord(folder, self.planned())
         self.corpus = self.texts()
         self.choices = dict[str, Choice]()
-
-    def opened(self) -> dict[str, Any]:
-        """Return the record in the folder, or a new one."""
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ConfigError(f"--out {self.folder}: not a folder; choose another.")
-        if not self.file.exists():
-            if self.folder.exists() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
-                raise ConfigError(f"--out {self.folder}: not empty, and no experiment; choose another folder.")
-            return {"format": FORMAT, **self.planned(), "arms": {}, "laws": {}, "choices": {}, "results": {},
-                    "verdicts_after": [], "validation_readings": []}  # fmt: skip
-        try:
-            record: dict[str, Any] = {"tries": [], "choices": {}, **json.loads(read_regular(self.file, 64 * TEXT))}
-            known = record["format"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{self.file}: cannot be read: {error}; choose another --out.") from None
-        if known != FORMAT:
-            raise RunError(f"{self.file}: format {known}, and this version of nanotx knows {FORMAT}; update nanotx.")
-        for key, value in self.planned().items():
-            if record.get(key) != value:
-                raise ConfigError(
-                    f"--out {self.folder}: holds an experiment that differs in {key} ({record.get(key)!r:.60}, and now "
-                    f"{value!r:.60}); choose another folder, or give the same flags to continue it."
-                )
-        return record
 
     def planned(self) -> dict[str, Any]:
         """Return what may not change while an experiment lasts."""
@@ -138,12 +105,8 @@ class Experiment:
         """Return the corpus of the arms."""
         self.folder.mkdir(parents=True, exist_ok=True)
         corpus = training_corpus(self.design.arms[0].recipe.corpus, self.folder, self.design.held_out)
-        self.write()
+        self.record.write()
         return corpus
-
-    def write(self) -> None:
-        """Write the record."""
-        write_atomic(self.file, json.dumps(self.record, indent=1, allow_nan=False) + "\n")
 
     # Before anything is trained.
 
@@ -155,7 +118,7 @@ class Experiment:
         """
         parts = changed_parts(self.design.arms) if self.design.examples else []
         for name in parts:
-            if name.partition("/")[0] not in LAWS or self.record["laws"].get(name) == self.design.examples:
+            if name.partition("/")[0] not in LAWS or self.record.table["laws"].get(name) == self.design.examples:
                 continue
             self.say(f"laws of {name}")
             verdicts = attempt_all(laws_on(name), part_of(name), self.design.examples)
@@ -167,12 +130,12 @@ class Experiment:
                         [*lines, broken[0].replay(self.design.load), "Nothing was trained; correct the part first."]
                     )
                 )
-            self.record["laws"][name] = self.design.examples
-        self.write()
+            self.record.table["laws"][name] = self.design.examples
+        self.record.write()
 
     def measured(self) -> tuple[list[Facts], list[int]]:
         """Return facts and steps of each arm; measured once, then read from the record."""
-        names, known = [arm.name for arm in self.design.arms], self.record["arms"]
+        names, known = [arm.name for arm in self.design.arms], self.record.table["arms"]
         if not all(name in known for name in names):
             if known and self.design.equal == "seconds":
                 raise ConfigError(
@@ -192,8 +155,8 @@ class Experiment:
                 self.say(line)
             for arm, fact, count in zip(self.design.arms, facts, steps, strict=True):
                 known[arm.name] = {**strict(asdict(fact)), "steps": count, "folder": arm.folder, "swapped": arm.swapped}
-            self.write()
-        facts = [recorded(known[name]) for name in names]
+            self.record.write()
+        facts = [facts_of(known[name]) for name in names]
         return facts, [known[name]["steps"] for name in names]
 
     # Tries.
@@ -223,14 +186,14 @@ class Experiment:
         self.design = replace(
             design, arms=tuple(self.with_choice(arm, tries[arm.name][chosen[arm.name][0]]) for arm in design.arms)
         )
-        self.write()
+        self.record.write()
 
     def losses(self, processes: int) -> dict[str, list[float | None]]:
         """Train all arms at all seeds, without a verdict, and return their losses by seed."""
         _, steps = self.measured()
         counts = {arm.name: count for arm, count in zip(self.design.arms, steps, strict=True)}
         self.train(self.design.arms, self.design.seeds, counts, processes)
-        return {name: self.column(name, self.unit(), len(self.design.seeds)) for name in counts}
+        return {name: self.record.column(name, self.record.unit(), self.design.seeds) for name in counts}
 
     def choice(self, arm: Arm, by: Multiples, own: bool, losses: dict[Multiples, list[float | None]]) -> Choice:
         """Return the choice of an arm with what it rests on."""
@@ -247,13 +210,7 @@ class Experiment:
         """Return an arm with the recipe that it chose; what was known of it with another one is forgotten."""
         choice = self.choices[arm.name]
         values = "; ".join(f"{field}={value}" for field, value in choice.values.items())
-        before = self.record["choices"].get(arm.name)
-        if before is not None and before["values"] != choice.values:
-            self.record["results"].pop(arm.name, None)
-            self.record["arms"].pop(arm.name, None)
-            if self.record["verdicts_after"]:
-                self.record["chosen_again"] = sorted({*self.record.get("chosen_again", []), arm.name})
-        self.record["choices"][arm.name] = {"values": choice.values, "own": choice.own, "losses": choice.losses}
+        self.record.choose(arm.name, choice)
         return replace(arm, recipe=chosen.recipe, values="" if set(choice.multiples) == {1.0} else values)
 
     # Runs.
@@ -263,25 +220,11 @@ class Experiment:
         folder = self.folder / arm.folder / f"seed-{seed}"
         recipe = prepared(arm.recipe, self.corpus, steps, seed)
         if recipe.dtype == "auto":
-            dtype: Row = {"dtype": self.dtype(recipe.device)}
+            dtype: Row = {"dtype": self.record.dtype(recipe.device)}
             recipe = replace(recipe, **dtype)
         if recipe.init is not None and recipe.init_sha256 is None:
-            recipe = replace(recipe, init_sha256=self.init_sha256(recipe.init))
+            recipe = replace(recipe, init_sha256=self.record.init_sha256(recipe.init))
         return Job(arm=arm.name, seed=seed, folder=folder, recipe=recipe)
-
-    def init_sha256(self, source: str) -> str:
-        """Return the digest of the weights that runs begin with: the source may be trained further meanwhile."""
-        recorded: dict[str, str] = self.record.setdefault("init_sha256", {})
-        if source not in recorded:
-            recorded[source] = read_source(source).sha256
-        return recorded[source]
-
-    def dtype(self, device: str) -> str:
-        """Return the dtype that "auto" is on a device: a timing decides, so it is asked once, for all processes."""
-        recorded: dict[str, str] = self.record.setdefault("dtypes", {})
-        if device not in recorded:
-            recorded[device] = choose_machine(device, "auto", 1).dtype_name
-        return recorded[device]
 
     def train(self, arms: Sequence[Arm], seeds: Sequence[int], steps: Mapping[str, int], processes: int) -> None:
         """Train these arms at these seeds, those that are not complete; both arms of a pair come near each other."""
@@ -290,10 +233,10 @@ class Experiment:
         for job in jobs:
             result = finished(job)
             if result:
-                self.note(result)
-            elif "diverged" not in self.results(job.arm).get(str(job.seed), {}):
+                self.record.note(result)
+            elif "diverged" not in self.record.results(job.arm).get(str(job.seed), {}):
                 missing.append(job)
-        self.write()
+        self.record.write()
         done, total = len(jobs) - len(missing), len(jobs)
         if not missing:
             return
@@ -301,27 +244,12 @@ class Experiment:
         def on_result(result: Result) -> None:
             nonlocal done
             done += 1
-            self.note(result)
-            self.write()
+            self.record.note(result)
+            self.record.write()
             self.say(f"{done} of {total} runs: {result.arm}, seed {result.seed}")
 
         self.say(f"{done} of {total} runs")
         run_jobs(missing, min(processes, len(missing)), self.design.load, on_result)
-
-    def results(self, arm: str) -> dict[str, Any]:
-        """Return the recorded results of an arm by seed."""
-        recorded: dict[str, Any] = self.record["results"].setdefault(arm, {})
-        return recorded
-
-    def note(self, result: Result) -> None:
-        """Record a result."""
-        keys = ("bits_per_byte", "val_loss", "train_seconds", "tokenizer_sha256", "corpus_sha256", "eval_tokens")
-        figures = {key: result.figures.get(key) for key in keys}
-        lost = result.diverged or ("" if result.finite else "its loss is not finite")
-        entry = {"diverged": lost} if lost else figures
-        before = self.results(result.arm).get(str(result.seed), {})
-        about = {"machine": result.machine, "cpu_seconds": result.cpu_seconds} if result.cpu_seconds else {}
-        self.results(result.arm)[str(result.seed)] = {**before, **entry, **about}
 
     # Verdicts.
 
@@ -346,63 +274,38 @@ class Experiment:
             if not open_arms:
                 break
         outcome = self.outcome(facts, steps, size)
-        if size not in self.record["verdicts_after"]:
-            self.record["verdicts_after"].append(size)
-        self.write()
+        if size not in self.record.table["verdicts_after"]:
+            self.record.table["verdicts_after"].append(size)
+        self.record.write()
         return outcome
-
-    def column(self, arm: str, key: str, size: int) -> list[float | None]:
-        """Return a figure of an arm of the first seeds: as many as there are, None where it diverged."""
-        recorded = self.results(arm)
-        seeds = [str(seed) for seed in self.design.seeds[:size]]
-        present = [seed for seed in seeds if seed in recorded]
-        return [recorded[seed].get(key) for seed in present]
-
-    def unit(self) -> str:
-        """Return the key of the figure that is judged: bits per byte, or nats where a text does not round-trip.
-
-        Raises:
-            ConfigError: there are no bits per byte, and the tokenizers differ.
-        """
-        entries = [
-            entry for some in self.record["results"].values() for entry in some.values() if "diverged" not in entry
-        ]
-        if all(entry["bits_per_byte"] is not None for entry in entries):
-            return "bits_per_byte"
-        if len({entry["tokenizer_sha256"] for entry in entries}) > 1:
-            raise ConfigError(
-                "the arms have different tokenizers, and one of them does not round-trip the text, so there are no "
-                "bits per byte to compare; use one that round-trips, such as byte or bpe."
-            )
-        return "val_loss"
 
     def judged(self, size: int) -> dict[str, Verdict]:
         """Return the verdicts after a number of seeds."""
-        key = self.unit()
-        losses = {arm.name: self.column(arm.name, key, size) for arm in self.design.arms}
+        key = self.record.unit()
+        losses = {arm.name: self.record.column(arm.name, key, self.design.seeds[:size]) for arm in self.design.arms}
         baseline = losses.pop(self.design.arms[0].name)
         return judge(baseline, losses, smallest=self.design.smallest, alpha=ALPHA, looks=self.design.looks)
 
     def outcome(self, facts: list[Facts], steps: list[int], size: int) -> Outcome:
         """Return all that is known after a number of seeds."""
-        names, key = [arm.name for arm in self.design.arms], self.unit()
+        names, key = [arm.name for arm in self.design.arms], self.record.unit()
         diverged = {
-            name: next((entry["diverged"] for entry in self.results(name).values() if "diverged" in entry), "")
+            name: next((entry["diverged"] for entry in self.record.results(name).values() if "diverged" in entry), "")
             for name in names
         }
         return Outcome(
             design=self.design,
             facts=facts,
             steps=steps,
-            losses={name: self.column(name, key, size) for name in names},
-            nats={name: self.column(name, "val_loss", size) for name in names},
+            losses={name: self.record.column(name, key, self.design.seeds[:size]) for name in names},
+            nats={name: self.record.column(name, "val_loss", self.design.seeds[:size]) for name in names},
             verdicts=self.judged(size),
             unit="bits per byte" if key == "bits_per_byte" else "nats",
             diverged={name: how for name, how in diverged.items() if how},
             to_baseline=self.times_to_baseline(steps),
             choices=self.choices,
-            notes=self.notes(size),
-            validation=self.record["validation_readings"],
+            notes=self.record.notes(size, self.design.looks),
+            validation=self.record.table["validation_readings"],
         )
 
     def times_to_baseline(self, steps: list[int]) -> dict[str, float | None]:
@@ -410,7 +313,7 @@ class Experiment:
         reached: dict[str, float | None] = {}
         base, base_steps = self.design.arms[0], steps[0]
         for arm, count in zip(self.design.arms, steps, strict=True):
-            mine, theirs = self.results(arm.name), self.results(base.name)
+            mine, theirs = self.record.results(arm.name), self.record.results(base.name)
             seeds = [
                 seed
                 for seed in mine
@@ -425,35 +328,6 @@ class Experiment:
             reached[arm.name] = steps_to_baseline(*folders)
         return reached
 
-    def notes(self, size: int) -> list[str]:
-        """Return what a reader of the verdicts has to know."""
-        notes = []
-        earlier = [look for look in self.record["verdicts_after"] if look < size and look not in self.design.looks]
-        if earlier:
-            notes.append(
-                f"There was a verdict after {earlier[-1]} seed{'s' * (earlier[-1] > 1)} already, and seeds were added "
-                "since: looking again costs certainty, and this p does not contain that. Next time plan for it with "
-                "--until verdict."
-            )
-        if again := self.record.get("chosen_again"):
-            notes.append(
-                f"There was a verdict before tries were added, after which {', '.join(again)} chose anew: this p does "
-                "not contain that."
-            )
-        machines: dict[str, list[str]] = {}
-        for arm, some in self.record["results"].items():
-            for seed, entry in some.items():
-                if entry.get("machine"):
-                    machines.setdefault(json.dumps(entry["machine"], sort_keys=True), []).append(f"{arm}, seed {seed}")
-        if len(machines) > 1:
-            groups = sorted(machines.values(), key=len)
-            shown = [f"{group[0]} and {len(group) - 1} more" if len(group) > 1 else group[0] for group in groups]
-            notes.append(
-                f"The runs were made on {len(machines)} machines or versions ({'; '.join(shown)}): a pair whose runs "
-                "differ in that differs in more than the change."
-            )
-        return notes
-
     # The validation text.
 
     def read_validation(self, outcome: Outcome) -> None:
@@ -465,7 +339,7 @@ class Experiment:
         training, validation = base.corpus.split()
         scores: dict[str, dict[str, float | None]] = {}
         for arm, steps in zip(self.design.arms, outcome.steps, strict=True):
-            for seed, entry in self.results(arm.name).items():
+            for seed, entry in self.record.results(arm.name).items():
                 if "diverged" in entry:
                     continue
                 loaded = load(self.job(arm, int(seed), steps).folder)
@@ -475,24 +349,11 @@ class Experiment:
                 )
                 score = evaluate(loaded.model.to(machine.device), text["val"], machine)
                 scores.setdefault(arm.name, {})[seed] = score.bits_per_byte
-        self.record["validation_readings"].append(
+        self.record.table["validation_readings"].append(
             {"time": time.strftime("%Y-%m-%d %H:%M:%S %z"), "bits_per_byte": scores}
         )
-        self.write()
-        outcome.validation = self.record["validation_readings"]
-
-
-def recorded(entry: Mapping[str, Any]) -> Facts:
-    """Return the facts of an arm from its entry in the record."""
-    values: dict[str, Any] = {key: value for key, value in entry.items() if key in Facts.__dataclass_fields__}
-    size = values["bytes_per_token"]
-    return Facts(
-        **{
-            **values,
-            "bytes_per_token": math.nan if size is None else size,
-            "warnings": tuple(values.get("warnings", ())),
-        }
-    )
+        self.record.write()
+        outcome.validation = self.record.table["validation_readings"]
 
 
 def of_schedule(arm: Arm, steps: int) -> tuple[str, ...]:
@@ -511,10 +372,3 @@ def warned(arms: Sequence[str], warnings: Sequence[Sequence[str]]) -> list[str]:
         f"{'every arm' if len(names) == len(arms) else ', '.join(names[:3]) + ', ...' * (len(names) > 3)}: {warning}"
         for warning, names in of.items()
     ]
-
-
-def strict(values: dict[str, Any]) -> dict[str, Any]:
-    """Return values with None for numbers that are not finite."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()
-    }

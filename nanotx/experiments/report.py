@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nanotx.experiments.experiment import Outcome, strict, warned
+from nanotx.experiments.experiment import Outcome, warned
+from nanotx.experiments.record import strict
 from nanotx.experiments.statistics import EQUAL, MAX_SEEDS, Losses, Verdict, pairing_gain
 from nanotx.experiments.tokens import reading, share_tokenizer
 from nanotx.experiments.tries import Choice, Tried

@@ -17,6 +17,7 @@ import nanotx
 from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.errors import ConfigError, Diverged, LawBroken, RunError
 from nanotx.experiments import experiment as experiment_module
+from nanotx.experiments import record as record_module
 from nanotx.experiments import report, runner
 from nanotx.experiments.experiment import Design, Experiment, Outcome
 from nanotx.experiments.plan import make_arms
@@ -113,11 +114,11 @@ def test_dtype_that_a_timing_decides_is_decided_once(tmp_path, monkeypatch):
     held = Experiment(design(base=replace(BASE, dtype="auto")), tmp_path / "x")
     machine = Machine(device=torch.device("cpu"), dtype=torch.float32, threads=1)
     monkeypatch.setattr(
-        experiment_module, "choose_machine", lambda *_: replace(machine, dtype=getattr(torch, next(decided)))
+        record_module, "choose_machine", lambda *_: replace(machine, dtype=getattr(torch, next(decided)))
     )
     jobs = [held.job(arm, seed, 3) for arm in held.design.arms for seed in (5, 6)]
     assert {job.recipe.dtype for job in jobs} == {"bfloat16"}
-    held.write()
+    held.record.write()
     assert Experiment(held.design, tmp_path / "x").job(held.design.arms[0], 5, 3).recipe.dtype == "bfloat16"
 
 
@@ -307,8 +308,8 @@ def test_folder_of_something_else_is_refused(tmp_path):
 
 def test_runs_of_two_machines_are_told_apart(folder, outcome):
     held = Experiment(design(), folder)
-    held.record["results"]["baseline"]["5"]["machine"] = {"cpu": "another"}
-    held.write()
+    held.record.table["results"]["baseline"]["5"]["machine"] = {"cpu": "another"}
+    held.record.write()
     assert "made on 2 machines or versions (baseline, seed 5;" in Experiment(design(), folder).run().notes[0]
 
 

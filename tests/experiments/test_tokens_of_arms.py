@@ -10,8 +10,9 @@ from nanotx.data.corpus.file import File
 from nanotx.data.corpus.playhouse import Playhouse
 from nanotx.errors import ConfigError
 from nanotx.experiments import report
-from nanotx.experiments.experiment import Design, Experiment, Outcome, recorded, strict
+from nanotx.experiments.experiment import Design, Experiment, Outcome
 from nanotx.experiments.plan import Arm, Facts, equal_steps, make_arms
+from nanotx.experiments.record import facts_of, strict
 from nanotx.experiments.statistics import judge
 from nanotx.experiments.tokens import check_exact, reading, token_warnings
 from nanotx.nn.transformer import Model
@@ -108,8 +109,8 @@ def test_tokenizer_that_loses_text_is_compared_with_no_other_and_that_is_said_be
 
 def test_facts_of_tokens_that_lose_text_come_back_from_the_record():
     entry = json.loads(json.dumps(strict(asdict(LOST)), allow_nan=False))
-    assert entry["bytes_per_token"] is None and math.isnan(recorded(entry).bytes_per_token)
-    assert recorded(strict(asdict(PAIRS))) == PAIRS
+    assert entry["bytes_per_token"] is None and math.isnan(facts_of(entry).bytes_per_token)
+    assert facts_of(strict(asdict(PAIRS))) == PAIRS
 
 
 def test_warning_is_printed_before_anything_is_trained(tmp_path):
