@@ -269,4 +269,4 @@ def byte_count(codec: Codec, ids: Ids) -> int:
     special = list(codec.special_tokens.values())
     ids = ids[~np.isin(ids, special)] if special else ids
     step = BLOCK if codec.decodes_independently else max(1, len(ids))
-    return sum(len(codec.decode_bytes(ids[first : first + step])) for first in range(0, len(ids), step))
+    return sum(codec.count_bytes(ids[first : first + step]) for first in range(0, len(ids), step))

@@ -161,6 +161,24 @@ class Codec(ABC):
             TextError: an id is out of range, or not an integer.
         """
 
+    def count_bytes(self, ids: Iterable[Any]) -> int:
+        """Return the number of bytes that `decode_bytes` returns.
+
+        Raises:
+            TextError: see `decode_bytes`.
+        """
+        checked = self.check_ids(ids)
+        if self._tokens and self.decodes_independently:
+            sizes = self._sizes[checked]
+            if sizes.min(initial=0) >= 0:
+                return int(sizes.sum())
+        return len(self.decode_bytes(checked))
+
+    @cached_property
+    def _sizes(self) -> NDArray[np.int64]:
+        """Return the number of bytes of each id; -1 for an undefined one."""
+        return np.array([-1 if token is None else len(token) for token in self._tokens], np.int64)
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Return the codec as plain values for JSON, which `Tokenizer.from_dict` reads."""

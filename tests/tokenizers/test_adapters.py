@@ -264,6 +264,8 @@ def test_encoding_is_named_and_saved_whole(tmp_path, monkeypatch):
     assert codec.encode(text, [END]).tolist() == made.encode(text, allowed_special={END})
     with pytest.raises(TextError, match="tiktoken: id 399 at index 1 is undefined in this tokenizer"):
         codec.decode([400, 399])
+    with pytest.raises(TextError, match="tiktoken: id 399 at index 1 is undefined in this tokenizer"):
+        codec.count_bytes([400, 399])
     codec.save(tmp_path / "tokenizer.json")
     monkeypatch.undo()
     back = load(tmp_path / "tokenizer.json")  # with neither network nor the library's cache

@@ -125,10 +125,21 @@ def test_ids_may_come_as_any_sequence_of_whole_numbers(part):
 
 
 @parts
+@given(data=st.data())
+def test_bytes_of_ids_are_as_many_as_are_counted(part, data):
+    codec = LEARNED[part]
+    ids = data.draw(st.lists(st.integers(0, codec.vocab_size - 1), max_size=20))
+    for given_ids in (ids, iter(ids), np.array(ids, np.uint16)):
+        assert codec.count_bytes(given_ids) == len(codec.decode_bytes(ids))
+
+
+@parts
 @pytest.mark.parametrize("ids", [[0, -1], [0, 10**6], [0, 2**70], [0, 1.5], [True, None], "a", [[0], [0, 1]]])
 def test_unknown_id_is_refused(part, ids):
     with pytest.raises(TextError, match=rf"{part}: .*expected a whole number from 0 to"):
         LEARNED[part].decode(ids)
+    with pytest.raises(TextError, match=rf"{part}: .*expected a whole number from 0 to"):
+        LEARNED[part].count_bytes(ids)
 
 
 @parts
