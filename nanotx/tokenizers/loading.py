@@ -93,8 +93,13 @@ def codec_of_token_file(file: Path) -> Codec:
     """
     from nanotx.tokenizers.token_file import read_header, tokenizer_json  # few tokenizers come from one
 
-    codec = build_codec(file, *check_table(file, parse_json(file, tokenizer_json(file))))
-    if codec.digest != read_header(file).tokenizer:
+    part, table, _, origin = header_of(file, parse_json(file, tokenizer_json(file)))
+    codec = build_codec(file, part, table, origin)
+    try:
+        same = codec.digest == read_header(file).tokenizer  # as good as the digest of the table, and needed later
+    except (ValueError, RecursionError):  # what JSON does not have, or is nested too deeply
+        same = False
+    if not same:
         raise TokenizerError(
             f"{file}: the tokenizer in this token file is not the one of its header; it was damaged after it was "
             "written; encode the texts again."
@@ -135,14 +140,7 @@ def read_file(path: Path) -> tuple[str, Table, Origin | None]:
 
 def check_table(path: Path, table: Any) -> tuple[str, Table, Origin | None]:
     """Check the table of a tokenizer's file; see `read_file`."""
-    if not isinstance(table, dict) or table.pop("nanotx", None) != "tokenizer":
-        raise TokenizerError(f'{path}: expected a tokenizer that nanotx saved ("nanotx": "tokenizer").')
-    version, part = table.pop("version", None), table.pop("part", None)
-    if type(version) is not int or version != VERSION:
-        raise TokenizerError(f"{path}: format version {brief(version)}; this nanotx reads {VERSION}.")
-    if not isinstance(part, str):
-        raise TokenizerError(f"{path}: part: expected the name of a tokenizer, got {brief(part)}.")
-    recorded, origin, _ = (table.pop(key, None) for key in ("sha256", "learned_from", "made_with"))
+    part, table, recorded, origin = header_of(path, table)
     try:
         computed = digest(part, table)
     except RecursionError:
@@ -154,12 +152,30 @@ def check_table(path: Path, table: Any) -> tuple[str, Table, Origin | None]:
             f"{path}: the digest does not match: the file states sha256 {brief(recorded)}, its content has {computed}: "
             "edited or damaged after it was saved. Try an earlier copy, or train it again."
         )
+    return part, table, origin
+
+
+def header_of(path: Path, table: Any) -> tuple[str, Table, Any, Origin | None]:
+    """Take the header out of the table of a tokenizer's file.
+
+    Returns:
+        The name of the part, its table, the digest that the file states, and the origin.
+    """
+    if not isinstance(table, dict) or table.pop("nanotx", None) != "tokenizer":
+        raise TokenizerError(f'{path}: expected a tokenizer that nanotx saved ("nanotx": "tokenizer").')
+    version, part = table.pop("version", None), table.pop("part", None)
+    if type(version) is not int or version != VERSION:
+        raise TokenizerError(f"{path}: format version {brief(version)}; this nanotx reads {VERSION}.")
+    if not isinstance(part, str):
+        raise TokenizerError(f"{path}: part: expected the name of a tokenizer, got {brief(part)}.")
+    recorded, origin, _ = (table.pop(key, None) for key in ("sha256", "learned_from", "made_with"))
     if origin is None:
-        return part, table, None
+        return part, table, recorded, None
     if not isinstance(origin, dict):
         raise TokenizerError(f"{path}: learned_from: expected a table, got {brief(origin)}.")
     exactly(f"{path}: learned_from", origin, {"corpus": str, "sha256": str, "command": str})
-    return part, table, Origin(corpus=origin["corpus"], sha256=origin["sha256"], command=origin["command"])
+    origin = Origin(corpus=origin["corpus"], sha256=origin["sha256"], command=origin["command"])
+    return part, table, recorded, origin
 
 
 def _parse(path: Path) -> Any:

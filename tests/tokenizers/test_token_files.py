@@ -281,6 +281,33 @@ def with_vocab_size(path, size):
     path.write_bytes(replace(header, vocab_size=size).pack() + data[LAYOUT.size :])
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, None),
+        (
+            {"nfc": True},
+            "x.ids: the tokenizer in this token file is not the one of its header; .* encode the texts again",
+        ),
+        ({"merges": []}, "x.ids: the tokenizer in this token file is not the one of its header|does not fit 0 merges"),
+        ({"merges": [[float("nan"), 1]]}, r"x.ids: bpe: merge 0: expected a pair of ids, got \[nan, 1\]"),
+        ({"learned_from": 3}, "x.ids: learned_from: expected a table, got 3"),
+        ({"version": 2}, "x.ids: format version 2; this nanotx reads"),
+    ],
+)
+def test_changed_tokenizer_in_a_token_file_is_refused(change, message, tmp_path):
+    path = written_file(tmp_path / "x.ids", CODECS["bpe"], [0, 255])
+    header, data = read_header(path), path.read_bytes()
+    table = json.loads(data[LAYOUT.size :][: header.tokenizer_size])
+    text = json.dumps(table | change, separators=(",", ":")).encode("ascii").ljust(header.tokenizer_size)
+    path.write_bytes(data[: LAYOUT.size] + text + data[LAYOUT.size + header.tokenizer_size :])
+    if message is None:
+        assert load(path) == CODECS["bpe"]
+        return
+    with pytest.raises(TokenizerError, match=message):
+        load(path)
+
+
 def test_token_file_with_an_id_beyond_its_vocabulary_is_refused_when_it_is_opened(tmp_path):
     codec = CODECS["byte"]
     assert codec.open_tokens(written_file(tmp_path / "x.bin", codec, [0, 255])).tolist() == [0, 255]

@@ -122,9 +122,16 @@ class PieceCache(dict[str, bytes]):
 
 def of_pieces(merges: Sequence[Pair], numbers: Sequence[int] = ()) -> PieceCache:
     """Return a cache of pieces; the bytes of a new one are merged."""
-    ranks = dict(zip(merges, range(BYTES, BYTES + len(merges)), strict=True))
+    ranks = dict[Pair, int]()  # made when there is something to merge
     ids = np.array(numbers, np.int32) if numbers else np.arange(BYTES + len(merges), dtype=np.int32)
-    return PieceCache(lambda piece: ids[merge_piece(piece.encode("utf-8"), ranks)].tobytes(), PIECES)
+
+    def encode(piece: str) -> bytes:
+        data = piece.encode("utf-8")
+        if len(data) > 1 and not ranks:
+            ranks.update(zip(merges, range(BYTES, BYTES + len(merges)), strict=True))
+        return ids[merge_piece(data, ranks)].tobytes()
+
+    return PieceCache(encode, PIECES)
 
 
 def of_parts(splitter: Splitter, pieces: PieceCache) -> PieceCache:
