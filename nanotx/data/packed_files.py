@@ -67,12 +67,15 @@ class PackedFile(PackedRows):
     def read(self, rows: Rows) -> NDArray[np.int32]:
         """See `PackedRows.read`."""
         planned = [self.plan.row(number) for number in self.indices(rows).tolist()]
-        starts = iter(self.pieces.starts(np.array([piece for row in planned for piece, _ in row], np.int64)).tolist())
+        pieces = np.array([piece for row in planned for piece in row], np.int64).reshape(-1, 2)
+        starts = self.pieces.starts(pieces[:, 0])
+        self.ids.read_ahead(starts, pieces[:, 1])
+        next_start = iter(starts.tolist())
         ids = np.full((len(planned), self.plan.width), PADDING, np.int32)
         for own, row in zip(ids, planned, strict=True):
             at = 0
             for _, length in row:
-                own[at : at + length] = self.ids.read(next(starts), length)
+                own[at : at + length] = self.ids.read(next(next_start), length)
                 at += length
         return ids
 

@@ -8,6 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, overload
@@ -59,8 +60,12 @@ class DiskIds(ABC):
         """
         yield from ()
 
+    def read_ahead(self, starts: Ends, counts: Ends) -> None:  # noqa: B027  what is in memory needs no announcement
+        """Announce what is read next, `counts` ids from each start, so that a disk reads all of it at the same time."""
+
     def rows(self, starts: Sequence[int], length: int) -> Row:
         """Return a row of `length` ids from each start."""
+        self.read_ahead(np.array(starts, np.int64), np.full(len(starts), length))
         rows = [self.read(start, length) for start in starts]
         return np.stack(rows) if rows else np.empty((0, length), self.dtype)
 
@@ -172,12 +177,18 @@ class StoredIds(DiskIds):
 
     def rows(self, starts: Sequence[int], length: int) -> Row:
         """See `DiskIds.rows`; all rows are checked at once."""
+        self.read_ahead(np.array(starts, np.int64), np.full(len(starts), length))
         rows = [self._bytes(start, length) for start in starts]
         ids = np.concatenate(rows) if rows else np.empty(0, self.dtype)
         if len(ids) and (int(ids.max()) >= self.vocab_size or self.undefined):
             for start, row in zip(starts, rows, strict=True):
                 self.checked(row, start)
         return ids.reshape(-1, length)
+
+    def read_ahead(self, starts: Ends, counts: Ends) -> None:
+        """See `DiskIds.read_ahead`."""
+        width = self.dtype.itemsize
+        read_ahead(self._stream.fileno(), self.start + width * starts, width * counts)
 
     def blocks_of_ends(self, first: int, count: int, at_once: int = ENDS) -> Iterator[Ends]:
         """See `DiskIds.blocks_of_ends`."""
@@ -264,6 +275,14 @@ class JoinedIds(DiskIds):
             pieces.append(ids.read(low + here - begin, min(end, self.ends[number]) - here))
         return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, self.dtype), *pieces])
 
+    def read_ahead(self, starts: Ends, counts: Ends) -> None:
+        """See `DiskIds.read_ahead`; what is cut by the end of a part is announced up to there."""
+        numbers = np.searchsorted(self.ends, starts, "right")
+        for number in np.unique(numbers).tolist():
+            (ids, _, high), own = self.parts[number], numbers == number
+            begins = starts[own] + (high - self.ends[number])
+            ids.read_ahead(begins, np.minimum(counts[own], high - begins))
+
     def blocks_of_ends(self, first: int, count: int, at_once: int = ENDS) -> Iterator[Ends]:
         """See `DiskIds.blocks_of_ends`; where two parts are joined, a document ends."""
         end, last = first + count, 0
@@ -293,6 +312,14 @@ def distinct(ends: Ends) -> Ends:
     """Return the distinct numbers of some ascending ones; np.unique would not use their order."""
     rising = ends[1:] > ends[:-1]
     return ends if rising.all() else ends[np.append(True, rising)]
+
+
+def read_ahead(file: int, starts: Ends, sizes: Ends) -> None:
+    """Tell the system which bytes of an open file are read next; one read needs no announcement."""
+    if len(starts) > 1 and hasattr(os, "posix_fadvise"):
+        with suppress(OSError):  # a file system may know no advice
+            for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
+                os.posix_fadvise(file, start, size, os.POSIX_FADV_WILLNEED)
 
 
 def read_at(file: int, offset: int, size: int) -> bytearray:

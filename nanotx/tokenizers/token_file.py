@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from nanotx import disk
 from nanotx.data.corpus.base import TOKEN_FILE_MAGIC as MAGIC
-from nanotx.data.stored_ids import BLOCK, StoredIds, read_at
+from nanotx.data.stored_ids import BLOCK, StoredIds, read_ahead, read_at
 from nanotx.errors import DataError, TokenizerError
 from nanotx.files import open_regular, read_regular, write_atomic
 from nanotx.tokenizers.base import Codec, Ids
@@ -348,8 +348,10 @@ def _sample(file: int, start: int, size: int) -> str:
     if size <= SAMPLES * SAMPLE:
         digest.update(read_at(file, start, size))
     else:
-        for number in range(SAMPLES):
-            digest.update(read_at(file, start + number * (size - SAMPLE) // (SAMPLES - 1), SAMPLE))
+        places = [start + number * (size - SAMPLE) // (SAMPLES - 1) for number in range(SAMPLES)]
+        read_ahead(file, np.array(places), np.full(SAMPLES, SAMPLE))
+        for place in places:
+            digest.update(read_at(file, place, SAMPLE))
     return digest.hexdigest()
 
 

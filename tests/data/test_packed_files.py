@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -363,6 +364,36 @@ def test_documents_of_files_are_packed_and_the_last_ones_validate(tmp_path):
         f"corpus tokens: {len(training)} documents in {rows} rows of 17 tokens, {data.padding:.1%} padding; 1 of them "
         "are longer and are cut."
     ]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system takes no advice")
+@pytest.mark.parametrize("documents", ["join", "separate"])
+def test_what_a_batch_reads_is_announced_before(documents, tmp_path, monkeypatch):
+    """So a disk reads it all at the same time; without advice the batch is the same."""
+    plan = recipe(encoded(tmp_path / "a", TEXTS), encoded(tmp_path / "b", TEXTS))
+    windows = load_dataset(replace(plan, corpus=replace(plan.corpus, documents=documents))).windows
+    batch, calls = windows.batch(0, 6), []
+    with monkeypatch.context() as patch:
+        pread, advise = os.pread, os.posix_fadvise
+        patch.setattr(os, "pread", lambda *span: calls.append(("read", span)) or pread(*span))
+        patch.setattr(os, "posix_fadvise", lambda *span: calls.append(("announce", span)) or advise(*span))
+        windows.batch(0, 6)
+    names = [name for name, _ in calls]
+    assert names == sorted(names) and len(set(names)) == 2
+    announced = {(file, start, size) for name, (file, start, size, *_) in calls if name == "announce"}
+    read = {(file, start, size) for name, (file, size, start, *_) in calls if name == "read"}
+    if documents == "separate":
+        assert announced == read
+    else:  # of a window in two files the first part alone
+        assert announced <= read and len(read - announced) <= 1
+    for advice in (None, unknown_advice):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "posix_fadvise", advice) if advice else patch.delattr(os, "posix_fadvise")
+            assert all(map(torch.equal, windows.batch(0, 6), batch))
+
+
+def unknown_advice(*span):
+    raise OSError("a file system may know none")
 
 
 def test_loss_of_a_step_and_of_an_evaluation_is_the_mean_over_documents_each_read_alone(tmp_path):
