@@ -59,16 +59,17 @@ class SlicedMatrices(Matrices):
         return rounds
 
     def apply(self, function: Function, parameters: list[Tensor], tensors: list[Tensor]) -> list[Tensor]:
-        if tensors[0].ndim > 2:
-            return function(tensors) if tensors[0].numel() else tensors
+        if tensors[0].ndim > 2:  # of some stacks this rank has no matrix
+            results = iter(function(some) if (some := [tensor for tensor in tensors if tensor.numel()]) else [])
+            return [next(results) if tensor.numel() else tensor for tensor in tensors]
         owners = divide([self.costs[parameter] for parameter in parameters], self.size)
         shapes = [self.shapes[parameter] for parameter in parameters]
         owned = [index for index, owner in enumerate(owners) if owner == self.rank]
         wholes = self.gather(tensors, shapes, owners)
-        results = function(wholes) if wholes else []
-        for result, index in zip(results, owned, strict=True):
+        computed = function(wholes) if wholes else []
+        for result, index in zip(computed, owned, strict=True):
             assert (result.shape, result.dtype) == (shapes[index], tensors[index].dtype)
-        return self.scatter(results, tensors, shapes, owners)
+        return self.scatter(computed, tensors, shapes, owners)
 
     def gather(self, tensors: list[Tensor], shapes: Sequence[torch.Size], owners: Sequence[int]) -> list[Tensor]:
         """Send each slice to the owner of its matrix; return the whole matrices of which this rank is the owner."""

@@ -13,7 +13,7 @@ from nanotx.distributed.matrices import SlicedMatrices
 from nanotx.optim.matrices import Matrices
 from nanotx.optim.muon import Muon
 
-SHAPES = [(5, 3), (2, 7), (1, 4), (5, 3), (3, 2, 4), (8, 8), (2, 3, 3), (5, 3), (64, 1)]
+SHAPES = [(5, 3), (2, 7), (1, 4), (5, 3), (3, 2, 4), (8, 8), (2, 3, 3), (5, 3), (64, 1), (2, 4, 4)]
 
 
 def sliced(shapes, ranks, costs=None):
@@ -94,7 +94,7 @@ def test_matrices_of_one_process_are_grouped_by_shape_and_kept():
     params = [nn.Parameter(torch.randn(shape)) for shape in SHAPES]
     groups = Matrices().groups(params)
     assert [[tuple(param.shape) for param in group] for group in groups] == [
-        [(5, 3)] * 3, [(2, 7)], [(1, 4)], [(3, 2, 4)], [(8, 8)], [(2, 3, 3)], [(64, 1)],
+        [(5, 3)] * 3, [(2, 7)], [(1, 4)], [(3, 2, 4)], [(8, 8)], [(2, 3, 3)], [(64, 1)], [(2, 4, 4)],
     ]  # fmt: skip
     assert Matrices().apply(lambda matrices: matrices, groups[0], params) is params
 
