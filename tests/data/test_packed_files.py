@@ -128,6 +128,32 @@ def test_rows_are_those_of_the_slow_definition_in_blocks_of_any_size(lengths, co
     assert (packed.documents_cut, packed.documents_whole) == (longer, len(ids.texts) - longer)
 
 
+class Unread(Marked):
+    """Documents too long to be held: their ends are known alone."""
+
+    def __init__(self, lengths):
+        self.ends = np.cumsum(np.array(lengths, np.int64))
+        self.count, self.dtype = int(self.ends[-1]), np.dtype("<u2")
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 100])
+@pytest.mark.parametrize("context", [2**15, 2**16, 2**20])
+def test_pieces_of_texts_beyond_32_bits_begin_where_they_do(context, blocks, monkeypatch):
+    monkeypatch.setattr("nanotx.data.packed_files.BLOCK", blocks)
+    monkeypatch.setattr("nanotx.data.packed_files.BLOCK_LENGTHS", 0)
+    lengths = [7, 2**31 + 9, 5, 2**32 + 2**20 + 2, 2**20, 7, 1, 2**33, 2**20 + 1, 40]
+    begins = np.cumsum([0, *lengths[:-1]]).tolist()
+    pieces = [
+        (begin + at, min(context + 1, length - at))
+        for begin, length in zip(begins, lengths, strict=True)
+        for at in range(0, max(1, length - 1), context)
+    ]
+    packed = pack_file(Unread(lengths), context)
+    pieces.sort(key=lambda piece: -piece[1])
+    assert packed.pieces.starts(np.arange(len(packed.pieces))).tolist() == [start for start, _ in pieces]
+    assert packed.filled == sum(length for _, length in pieces)
+
+
 def pieces_by_hand(texts, width):
     """Pieces of at most `width` ids that overlap by one, the longest first, those of one length as in the text."""
     pieces = [text[at : at + width] for text in texts for at in range(0, max(1, len(text) - 1), width - 1)]
