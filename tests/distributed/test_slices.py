@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import finish, start, text, tiny_command
 from mutated import mutated
 from ranks_helper import together
 from safetensors.torch import load_file
@@ -17,6 +18,7 @@ from nanotx.cli.main import run
 from nanotx.distributed import check_parallel
 from nanotx.distributed.slices import Slices
 from nanotx.errors import ConfigError
+from nanotx.hardware.compiler import find_compiler
 from nanotx.nn.adapt.lora import Lora
 from nanotx.nn.attention import Attention
 from nanotx.nn.block import Block
@@ -40,6 +42,9 @@ FEW_ROWS = replace(  # few tokens a step, so that it does not read every row
     BY_ROWS, optimizer=replace(BY_ROWS.optimizer, weight_decay=1.0), train=replace(BY_ROWS.train, batch_size=2)
 )
 RECIPES = {"adamw": AVERAGED, "muon": BY_MATRICES, "muon, rows of an untied embedding": BY_ROWS}
+SLOW = {
+    "activations computed again": replace(BY_MATRICES, train=replace(BY_MATRICES.train, activation_checkpointing=True))
+}
 
 
 def follow(ranks, trainer):
@@ -86,7 +91,13 @@ def other_order(recipe, order, expected):
         return distance(trained(replace(recipe, reduce="exact"), 20)[0], expected)
 
 
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(recipe, id=name, marks=[pytest.mark.slow] * (name in SLOW))
+        for name, recipe in (RECIPES | SLOW).items()
+    ],
+)
 def test_two_ranks_with_slices_train_what_one_process_does(tmp_path, monkeypatch, recipe):
     monkeypatch.setattr("nanotx.optim.muon.has_bfloat16", lambda device: False)  # which rounds far more than sums do
     results = together(tmp_path / "ranks", 2, lambda ranks: sliced(recipe, 20, ranks))
@@ -267,6 +278,28 @@ def test_run_in_slices_has_whole_checkpoints_and_is_resumed_by_replicas_in_slice
         sliced, whole = ((shared / "checkpoints" / step / name).read_bytes() for step in ("step-5", "step-6"))
         length = 8 + int.from_bytes(whole[:8], "little")
         assert sliced[:length] == whole[:length] and len(sliced) == len(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_compiler() is None, reason="there is no compiler")
+def test_compiled_run_in_slices_trains_what_one_process_does(tmp_path):
+    text(tmp_path / "text.txt", 20_000)
+    shape = {
+        "model_layers": 2,
+        "train_batch_size": 4,
+        "train_micro_batch_size": 1,
+        "optimizer": "muon",
+        "train_steps": 6,
+    }
+    compiled = ["--ranks", "2", "--parallel", "fsdp", "--reduce", "fast"]
+    for words in (tiny_command(run="alone", **shape), tiny_command(*compiled, run="shared", compile="true", **shape)):
+        code, _, errors = finish(start(*words, cwd=tmp_path))
+        assert code == 0, errors
+    ours, theirs = (
+        load_file(tmp_path / name / "checkpoints" / "step-6" / "model.safetensors") for name in ("shared", "alone")
+    )
+    assert "compile = true" in (tmp_path / "shared" / "recipe.toml").read_text(encoding="utf-8")
+    assert all(torch.allclose(ours[key], theirs[key], atol=1e-3) for key in theirs)
 
 
 def test_model_that_cannot_be_in_slices_is_refused_with_the_reason(monkeypatch):
