@@ -246,7 +246,9 @@ class Follower:
             if self.trainer.slices is None:
                 load_state(self.trainer, named["weights"], named["optimizer"], self.message["optimizer"])
             else:
-                self.trainer.load_slices(Saved.decode(named["optimizer"], self.message["optimizer"]))
+                from nanotx.training.slicing import load_slices  # FSDP2, which it needs, takes seconds to import
+
+                load_slices(self.trainer, Saved.decode(named["optimizer"], self.message["optimizer"]))
                 set_constants(self.trainer.model, named["constants"])
             self.trainer.buffers.load(named["buffers"])
             if self.trainer.ema and self.trainer.slices is None:

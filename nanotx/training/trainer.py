@@ -7,7 +7,7 @@ would.
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,21 +20,19 @@ from nanotx.config.plugin_errors import describe_part
 from nanotx.config.schema import divisors
 from nanotx.data.batches import Windows, step_seed
 from nanotx.data.documents import PackedWindows
-from nanotx.distributed import AVERAGE, STATE, WEIGHT, Alone, Ranks, Sum
+from nanotx.distributed import Alone, Ranks, Sum
 from nanotx.errors import ConfigError, Diverged, MemoryFull, RankLost, RunError, is_memory_full
 from nanotx.hardware.device import Machine
-from nanotx.hardware.memory import leaves_as_much
 from nanotx.nn.buffers import Buffers
 from nanotx.nn.canonical import to_canonical
 from nanotx.nn.dropout import named_dropouts, row_seeded
-from nanotx.nn.empty import allocate, empty_weights, is_empty, moved, set_constants
+from nanotx.nn.empty import moved
 from nanotx.nn.hooks import AuxLossModule, OnStepModule
 from nanotx.nn.loss import Head, LossModule
 from nanotx.nn.loss.cross_entropy import CrossEntropy
 from nanotx.nn.shapes import Tokens
 from nanotx.nn.transformer import Transformer
-from nanotx.optim.matrices import MatrixOptimizer
-from nanotx.optim.state import Saved, State, StateCodec, Table, device_of
+from nanotx.optim.state import StateCodec, Table
 from nanotx.recipe import Recipe
 from nanotx.training.compile import compile_blocks
 from nanotx.training.ema import EMA
@@ -446,16 +444,9 @@ class Trainer:
         if self.slices is None:
             with self.ranks.whole_state():
                 return SavedState(self.weights(), *self.state_codec.save(), self.eval_weights() if self.ema else {})
-        own, names = self.state_codec.read(), self.slices.names
-        whole = {(names[index], key): tensor for (index, key), tensor in self.ranks.collect_slices().items()}
-        weights = {name: whole[name, WEIGHT] for name in names}
-        state: State = {
-            name: {key: whole.get((name, STATE + key), value) for key, value in values.items()}
-            for name, values in own.state.items()
-        }
-        saved = self.state_codec.in_canonical_layout(replace(own, state=state), weights)
-        averages = {name: whole[name, AVERAGE] for name in names} if self.ema else {}
-        return SavedState(to_canonical(self.model, weights), *saved.encode(), to_canonical(self.model, averages))
+        from nanotx.training import slicing  # FSDP2, which it needs, takes seconds to import
+
+        return slicing.saved_state(self, self.slices)
 
     @contextmanager
     def eval_model(self) -> Iterator[Transformer]:
@@ -467,40 +458,11 @@ class Trainer:
         if self.slices is None:
             with self.use_eval_weights():
                 yield self.model
-        elif self.has_memory_for_whole(self.machine.device):
-            model, ema = self.collected_model(self.slices, self.machine.device)
-            with ema.applied() if ema else nullcontext():
-                yield model
-        else:
-            with self.use_eval_weights(), self.ranks.calls():
-                yield self.model
+            return
+        from nanotx.training import slicing
 
-    def has_memory_for_whole(self, device: torch.device) -> bool:
-        """Return whether a device has memory for the whole of a model in slices, and as much besides."""
-        assert self.slices is not None
-        copies = 2 if self.ema else 1
-        size = sum(shape.numel() * self.slices.own[name].element_size() for name, shape in self.slices.shapes.items())
-        return leaves_as_much(copies * size, device.type)
-
-    def collected_model(self, slices: "Slices", device: torch.device) -> tuple[Transformer, EMA | None]:
-        """Return a new model on a device, with the weights that all ranks have in slices, and their average if any."""
-        with empty_weights():
-            model = self.recipe.model.build_empty(self.model.vocab_size)
-            model.add_loss(self.recipe.loss, self.recipe.seeds.weights)
-        model = moved(model, device).train(self.model.training)
-        model.undefined_ids = self.model.undefined_ids
-        allocate(model, model.parameters(), device)
-        parameters, whole = dict(model.named_parameters()), self.ranks.collect_slices(with_optimizer=False)
-        with torch.no_grad():
-            for index, name in enumerate(slices.names):
-                parameters[name].copy_(whole.pop((index, WEIGHT)))
-        set_constants(model, dict(self.model.named_buffers()))
-        if self.ema is None:
-            return model, None
-        ema = EMA({}, self.ema.decay)
-        ema.weights = dict(parameters)
-        ema.averages = {name: whole.pop((index, AVERAGE)).to(device) for index, name in enumerate(slices.names)}
-        return model, ema
+        with slicing.eval_model(self, self.slices) as model:
+            yield model
 
     def become_whole(self) -> None:
         """Train no more, and have a whole model of its own, where the one that was trained is in slices.
@@ -509,73 +471,27 @@ class Trainer:
         """
         if self.slices is None:
             return
-        device = self.machine.device
-        device = device if self.has_memory_for_whole(device) else torch.device("cpu")
-        self.model, self.ema = self.collected_model(self.slices, device)
+        from nanotx.training import slicing
+
+        self.model, self.ema = slicing.final_model(self, self.slices)
         self.buffers, self.slices = Buffers(self.model), None
 
     def join(self, ranks: Ranks) -> None:
         """Train together with other processes, which are in the same state.
 
         Where the weights of the model have no memory, this process gets slices of any contents: set them, and call
-        `load_slices`.
+        `slicing.load_slices`.
         """
         named = {name: param for name, param in self.model.named_parameters() if param.requires_grad}
         costs = {name: self.recipe.optimizer.step_cost(name, param) for name, param in named.items()}
         if ranks.parallel == "fsdp" and ranks.size > 1:
+            from nanotx.training import slicing
+
             del named  # what is sliced is given up, block by block
-            self.join_in_slices(ranks, costs)
+            slicing.take_slices(self, ranks, costs)
         else:
             ranks.divide(self.optimizer, {param: costs[name] for name, param in named.items()})
         self.ranks = ranks
-
-    def join_in_slices(self, ranks: Ranks, costs: Mapping[str, float]) -> None:
-        """Keep slices of the model, of the optimizer's state and of the average of the weights."""
-        state = None if is_empty(self.model) else self.state_codec.read()
-        averages = self.ema.averages if self.ema and state is not None else {}
-        decay = self.ema.decay if self.ema else 0.0
-        del self.optimizer, self.state_codec, self.ema  # which hold the weights
-        slices = ranks.slice(self.model, self.model.blocks, self.machine.device)
-        assert slices is not None
-        self.slices = slices
-        own = slices.own
-        self.optimizer = self.recipe.optimizer.build_grouped((name, own[name]) for name in costs)
-        self.state_codec = StateCodec(self.optimizer, own, self.model)
-        slices.optimizer = self.optimizer
-        if isinstance(self.optimizer, MatrixOptimizer):
-            self.optimizer.matrices = slices.whole_matrices(costs)
-        self.ema = EMA(own, decay) if decay else None
-        if self.ema is not None:
-            slices.averages = self.ema.averages
-            for name, average in averages.items():
-                self.ema.averages[name].copy_(slices.cut(name, average))
-        if state is not None:
-            self.load_slices(self.cut(state, slices))
-
-    def cut(self, saved: Saved, slices: "Slices") -> Saved:
-        """Return the state of an optimizer with this rank's slices of what is shaped like a parameter."""
-        state: State = {}
-        for name, values in saved.state.items():
-            tensors = {key: slices.cut(name, value) for key, value in values.items() if isinstance(value, Tensor)}
-            state[name] = values | tensors
-        return replace(saved, state=state)
-
-    def load_slices(self, saved: Saved) -> None:
-        """Load the state of the optimizer of a model in slices; its tensors become the optimizer's own.
-
-        Args:
-            saved: in the model's own layout, with slices of what is shaped like a parameter.
-        """
-        assert self.slices is not None
-        self.state_codec.put(replace(saved, state={}), {}, "rank 0")
-        names = {param: name for name, param in self.slices.own.items()}
-        for group in self.optimizer.param_groups:
-            for param in group["params"]:
-                if (values := saved.state.get(names[param])) is not None:
-                    self.optimizer.state[param] = {
-                        key: value.to(device_of(key, param, group)) if isinstance(value, Tensor) else value
-                        for key, value in values.items()
-                    }
 
 
 def taken(params: Iterable[nn.Parameter]) -> list[Tensor | None]:

@@ -14,7 +14,7 @@ from nanotx.generation import Sampling, generate
 from nanotx.nn.transformer import Transformer
 from nanotx.optim.adamw import AdamW
 from nanotx.runs.followers import Follower, follow
-from nanotx.training import trainer as training
+from nanotx.training import slicing
 from nanotx.training.signals import Interrupted, Stop
 
 AVERAGED = replace(DENSE, optimizer=AdamW(lr=0.3), reduce="fast", train=replace(DENSE.train, ema_decay=0.9))
@@ -61,7 +61,7 @@ def text(made):
 
 @pytest.fixture
 def no_memory(monkeypatch):
-    monkeypatch.setattr(training, "leaves_as_much", lambda size, device: False)
+    monkeypatch.setattr(slicing, "leaves_as_much", lambda size, device: False)
 
 
 def weights_after(made):
@@ -75,7 +75,7 @@ def test_sample_of_slices_is_that_of_a_whole_copy_and_training_goes_on_alike(tmp
 
     found = []
     for memory in (True, False):
-        monkeypatch.setattr(training, "leaves_as_much", lambda size, device, memory=memory: memory)
+        monkeypatch.setattr(slicing, "leaves_as_much", lambda size, device, memory=memory: memory)
         found.append(together(tmp_path / str(memory), 2, lambda ranks: sampled(ranks, act))[0])
     assert isinstance(found[0], list), found
     assert found[0] == found[1]

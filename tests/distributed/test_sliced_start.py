@@ -188,9 +188,9 @@ def test_rank_0_gives_its_whole_model_up_block_by_block(tmp_path):
 
 def test_whole_model_that_something_holds_is_noticed(tmp_path):
     with mutated(
-        "nanotx.training.trainer:Trainer.join_in_slices",
-        "del self.optimizer, self.state_codec, self.ema",
-        "held = self.optimizer",
+        "nanotx.training.slicing:take_slices",
+        "del trainer.optimizer, trainer.state_codec, trainer.ema",
+        "held = trainer.optimizer",
     ):
         (whole, most, _), _ = together(tmp_path / "ranks", 2, begun)
     assert most > 1.3 * whole
