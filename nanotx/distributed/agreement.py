@@ -20,7 +20,6 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
 from torch.distributed import Store  # type: ignore[attr-defined]
 
 from nanotx import __version__, errors
@@ -114,7 +113,7 @@ class Agreement:
 
     # Meetings.
 
-    def meet(self, error: BaseException | None, kinds: Sequence[int] = ()) -> Tensor:
+    def meet(self, error: BaseException | None, kinds: Sequence[int] = ()) -> list[list[int]]:
         """Hear of the errors and signals of all ranks; return their `kinds`, a row for each rank.
 
         Raises:
@@ -131,7 +130,7 @@ class Agreement:
         with self.together():
             self.store.set(f"at/{self.rank}", str(self.number))
 
-    def hear(self, error: BaseException | None, kinds: Sequence[int] = ()) -> Tensor:
+    def hear(self, error: BaseException | None, kinds: Sequence[int] = ()) -> list[list[int]]:
         """Hear of all ranks as `meet` does, after this one has arrived."""
         error, self.failure = error or self.failure, None
         if error is not None:
@@ -149,7 +148,7 @@ class Agreement:
         if failed := table[:, 0].nonzero().flatten().tolist():
             self.agreed = True
             raise error or self.error_of(failed[0])
-        return table[:, 3:]
+        return [row[3:] for row in table.tolist()]
 
     def error_of(self, rank: int) -> NanotxError:
         """Return the error with which another rank has come to a meeting."""

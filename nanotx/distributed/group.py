@@ -431,7 +431,7 @@ class Group(Ranks):
                 total.gradients[index] = None
         return total
 
-    def reduced(self, total: Sum, early: Buckets, kinds: Tensor, parameters: Sequence[Tensor]) -> Sum:
+    def reduced(self, total: Sum, early: Buckets, kinds: list[list[int]], parameters: Sequence[Tensor]) -> Sum:
         """Return the sum over all ranks.
 
         Args:
@@ -440,7 +440,7 @@ class Group(Ranks):
             kinds: of the gradients, a row for each rank.
             parameters: whose gradients these are.
         """
-        dense, rows = kinds.eq(DENSE).any(0).tolist(), kinds.eq(ROWS).any(0).tolist()
+        dense, rows = ([kind in column for column in zip(*kinds, strict=True)] for kind in (DENSE, ROWS))
         self.dense = [some and not sparse for some, sparse in zip(dense, rows, strict=True)]
         late = Buckets(
             parameters, [some and index not in early.places for index, some in enumerate(self.dense)], self.begin
@@ -448,7 +448,7 @@ class Group(Ranks):
         gradients: list[Tensor | None] = [None] * len(parameters)
         with self.agreement.together():
             for index in (index for index, sparse in enumerate(rows) if sparse):
-                present = kinds[:, index].eq(ROWS).tolist()
+                present = [of_rank[index] == ROWS for of_rank in kinds]
                 gradients[index] = self.gather_rows(total.gradients[index], parameters[index], present)
             for index in late.places:
                 if (gradient := total.gradients[index]) is not None:

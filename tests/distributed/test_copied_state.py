@@ -16,7 +16,8 @@ from nanotx.optim.muon import Muon
 from nanotx.recipe import Recipe
 from nanotx.runs.trainer_state import contents
 from nanotx.training.dataset import load_dataset
-from nanotx.training.memory_plan import LiveTensors, bytes_of
+from nanotx.training.live_tensors import LiveTensors
+from nanotx.training.memory_plan import bytes_of
 
 TEXTS = load_dataset(Recipe(corpus=Playhouse(size=20_000), model=Model(context=16)))
 AVERAGED = replace(DENSE, train=replace(DENSE.train, ema_decay=0.9))

@@ -27,7 +27,7 @@ from nanotx.recipe import Recipe, Train
 from nanotx.runs import followers
 from nanotx.runs.followers import follow, lead
 from nanotx.training.dataset import load_dataset
-from nanotx.training.memory_plan import LiveTensors
+from nanotx.training.live_tensors import LiveTensors
 from nanotx.training.signals import Stop
 from nanotx.training.trainer import Trainer
 

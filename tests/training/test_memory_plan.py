@@ -19,7 +19,8 @@ from nanotx.nn.transformer import Model
 from nanotx.optim.adamw import AdamW
 from nanotx.optim.muon import Muon
 from nanotx.recipe import Recipe, Train
-from nanotx.training.memory_plan import HEADROOM, KINDS, Memory, StepMemory, StepPlan, alive_sums, plan_step
+from nanotx.training.live_tensors import KINDS, Memory
+from nanotx.training.memory_plan import HEADROOM, StepMemory, fullest, plan_step
 from nanotx.training.trainer import Trainer
 
 BASE = Recipe(
@@ -55,63 +56,49 @@ def test_plan_is_within_a_tenth_of_the_memory_of_a_real_step(name):
     recipe, vocab_size = CASES[name]
     micro_batches = recipe.train.num_micro_batches
     windows = recipe.train.batch_size // micro_batches
-    plan = plan_step(recipe, vocab_size, windows)
+    plan = plan_step(recipe, vocab_size, windows, micro_batches=micro_batches)
     model = recipe.model.build(vocab_size, 1)
     assert plan.parameters == model.parameter_count and plan.flops_per_token == model.flops_per_token
-    assert plan.on_rank("replicas", windows, micro_batches).total == pytest.approx(
-        real_step(recipe, vocab_size), rel=0.1
-    )
+    assert plan.wrappers["replicas"].memory(windows).total == pytest.approx(real_step(recipe, vocab_size), rel=0.1)
 
 
 GB = 10**9
-MADE = StepPlan(
-    parameters=1,
-    flops_per_token=1,
-    state_bytes={"a": 3 * GB, "b": 3 * GB, "c": 2 * GB},
-    step_costs={"a": 3.0, "b": 3.0, "c": 2.0},
-    ranks=2,
-    whole=StepMemory(
-        windows=4,
-        once=Memory(weights=4 * GB, gradients=4 * GB, optimizer=8 * GB, activations=4 * GB, logits=2 * GB),
-        twice=Memory(weights=4 * GB, gradients=4 * GB, optimizer=8 * GB, activations=8 * GB, logits=4 * GB),
-        update=Memory(weights=4 * GB, gradients=9 * GB, optimizer=8 * GB, activations=0, logits=0),
-        gradient_bytes=4 * GB,
-    ),
-    sliced=StepMemory(
-        windows=4,
-        once=Memory(weights=3 * GB, gradients=3 * GB, optimizer=4 * GB, activations=4 * GB, logits=2 * GB),
-        twice=Memory(weights=3 * GB, gradients=2 * GB, optimizer=4 * GB, activations=8 * GB, logits=4 * GB),
-        update=Memory(weights=2 * GB, gradients=5 * GB, optimizer=4 * GB, activations=0, logits=0),
-        gradient_bytes=2 * GB,
-    ),
-    refused={},
-)  # fmt: skip
+MADE = StepMemory(
+    windows=4,
+    once=Memory(weights=4 * GB, gradients=4 * GB, optimizer=8 * GB, activations=4 * GB, logits=2 * GB),
+    twice=Memory(weights=4 * GB, gradients=3 * GB, optimizer=8 * GB, activations=8 * GB, logits=4 * GB),
+    update=Memory(weights=4 * GB, gradients=9 * GB, optimizer=8 * GB, activations=0, logits=0),
+)
 
 
-def test_wrappers_divide_what_they_say_and_the_largest_micro_batch_just_fits():
-    replicas, owner, fsdp = (MADE.on_rank(name, 4, 1) for name in ("replicas", "owner", "fsdp"))
-    assert replicas == MADE.whole.once and replicas.total == 22 * GB
-    assert owner.optimizer == 5 * GB and owner.total == 19 * GB
-    assert fsdp == MADE.sliced.once and MADE.on_rank("fsdp", 8, 1) == MADE.sliced.twice
-    assert replace(MADE, ranks=1, sliced=None).on_rank("fsdp", 4, 1) == MADE.whole.once
-    with pytest.raises(ConfigError, match=r"^needs whole matrices$"):
-        replace(MADE, sliced=None, refused={"fsdp": "needs whole matrices"}).on_rank("fsdp", 4, 1)
-    assert MADE.whole.memory(6).activations == 6 * GB
-    for wrapper in ("replicas", "owner", "fsdp"):
-        most = MADE.most_windows(wrapper, 40.0 * GB, 1)
-        limit = 40.0 * GB * (1 - HEADROOM)
-        assert MADE.on_rank(wrapper, most, 1).total <= limit < MADE.on_rank(wrapper, most + 1, 1).total
-    assert MADE.most_windows("replicas", 8.0 * GB, 1) == 0
+def test_every_window_adds_the_same_and_the_step_of_the_optimizer_is_the_peak_of_few_windows():
+    assert MADE.memory(4) == MADE.once and MADE.memory(8) == MADE.twice
+    assert MADE.memory(6).activations == 6 * GB and MADE.memory(12).logits == 6 * GB
+    assert MADE.memory(1) == MADE.memory(3) == MADE.update
 
 
-def test_step_of_the_optimizer_is_the_peak_of_few_windows_and_adds_no_sums_of_micro_batches():
-    assert MADE.on_rank("replicas", 1, 1) == MADE.whole.update
-    assert MADE.on_rank("replicas", 1, 8).gradients == (4 + 3 * 4) * GB
-    assert MADE.on_rank("fsdp", 4, 4).gradients == (3 + 2 * 2) * GB
+def test_largest_micro_batch_just_fits():
+    for size in (25.0 * GB, 40.0 * GB):
+        most, limit = MADE.most_windows(size), size * (1 - HEADROOM)
+        assert MADE.memory(most).total <= limit < MADE.memory(most + 1).total
+    assert MADE.most_windows(8.0 * GB) == 0
 
 
-def test_sums_that_are_alive_are_those_of_the_tree():
-    assert [alive_sums(count) for count in (1, 2, 3, 4, 5, 8, 16)] == [1, 2, 2, 3, 3, 4, 5]
+def alive_sums(count, number):
+    """The sums that are alive while a micro-batch is computed, written slowly: those of subtrees that are done."""
+    done, numbers = [], list(range(count))
+    while len(numbers) > 1:
+        middle = len(numbers) // 2 if len(numbers) % 2 == 0 else len(numbers) - 1
+        first, second = numbers[:middle], numbers[middle:]
+        done, numbers = ([*done, first], second) if number in second else (done, first)
+    return len(done)
+
+
+def test_fullest_micro_batch_is_the_last_with_most_sums_before_it():
+    assert [fullest(range(count)) for count in (1, 2, 3, 4, 5, 6, 8, 9)] == [0, 1, 2, 3, 3, 5, 7, 7]
+    for count in range(1, 40):
+        sums = [alive_sums(count, number) for number in range(count)]
+        assert sums[fullest(range(count))] == max(sums) and max(sums) not in sums[fullest(range(count)) + 1 :]
 
 
 def test_rows_of_a_gpu_are_its_share_in_micro_batches():
@@ -174,3 +161,8 @@ def test_plan_command_says_why_a_recipe_is_not_divided(tmp_path, capsys):
     assert list(table["wrappers"]) == ["replicas", "owner"]
     assert "not planned: --parallel fsdp: a block that several layers share" in out
     assert "try --model.share 1" in table["refused"]["fsdp"]
+
+
+def test_part_that_reads_numbers_is_refused_with_another_way():
+    with pytest.raises(ConfigError, match=r"reads the numbers of a tensor .*aten\.nonzero.*nanotx compare"):
+        nanotx_command([*SMALL, "--vocab-size", "65", "--tokens", "1M", "--ffn", "moe"])

@@ -18,7 +18,8 @@ from nanotx.config.schema import check_min, divisors, in_range
 from nanotx.errors import ConfigError, printable
 from nanotx.recipe import Recipe
 from nanotx.training.dataset import assumed_vocab_size
-from nanotx.training.memory_plan import HEADROOM, KINDS, WRAPPERS, StepPlan, plan_step
+from nanotx.training.live_tensors import KINDS
+from nanotx.training.memory_plan import HEADROOM, StepPlan, plan_step
 
 PROG = "nanotx plan"
 USAGE = "RECIPE"
@@ -45,7 +46,7 @@ class Flags:
 
     Nothing is trained or fetched: a step runs on tensors that have a shape and no data. Memory is that of tensors at
     the fullest moment of a step. `replicas` has weights and the optimizer's state on each GPU, `owner` divides the
-    state, `fsdp` divides both: of that one a step of rank 0 runs without the other ranks.
+    state, `fsdp` divides both: of several GPUs a step of one runs without the others.
 
         nanotx plan shakespeare_char --gpus 8 --memory 80GB
         nanotx plan shakespeare_char --model.dim 768 --model.layers 12 --gpus 8 --tokens 10B --price 2.5
@@ -84,7 +85,7 @@ def run(argv: list[str]) -> int:
     vocab_size, assumed = vocabulary(recipe, flags)
     windows, micro_batches = rows_of_rank(recipe, flags.gpus)
     dtype = torch.bfloat16 if recipe.dtype == "auto" else getattr(torch, recipe.dtype)
-    plan = plan_step(recipe, vocab_size, windows, dtype, flags.gpus)
+    plan = plan_step(recipe, vocab_size, windows, dtype, flags.gpus, micro_batches)
     table = {"vocab_size": vocab_size, "vocab_size_assumed": assumed or None}
     table |= figures(plan, recipe, flags, windows, micro_batches)
     show(table, name, flags, str(dtype).removeprefix("torch."))
@@ -128,11 +129,8 @@ def figures(plan: StepPlan, recipe: Recipe, flags: Flags, windows: int, micro_ba
     seconds = tokens * plan.flops_per_token / (flags.gpus * amount("peak", flags.peak) * flags.mfu)
     own, memory = recipe.train.batch_size // flags.gpus, amount("memory", flags.memory)
     wrappers = {}
-    for wrapper in WRAPPERS if flags.gpus > 1 else WRAPPERS[:1]:
-        if wrapper in plan.refused:
-            continue
-        bytes_ = plan.on_rank(wrapper, windows, micro_batches)
-        most = plan.most_windows(wrapper, memory, micro_batches)
+    for wrapper, step in plan.wrappers.items():
+        bytes_, most = step.memory(windows), step.most_windows(memory)
         wrappers[wrapper] = {
             **asdict(bytes_),
             "total": bytes_.total,
