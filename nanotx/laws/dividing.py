@@ -62,7 +62,8 @@ def steps_rows(config: Optimizer, parameters: Parameters, gradients: Gradients, 
         cut: the rows before this one are one slice, and the others another one.
 
     Raises:
-        LawBroken: a row differs, or a function of whole matrices is none of each matrix alone; the message says which.
+        LawBroken: a row or its state differs, or a function of whole matrices is none of each matrix alone; the message
+            says which.
     """
     whole = copies(parameters)
     optimizer, recorded = config.build_grouped(whole.items()), list[Seen]()
@@ -75,6 +76,8 @@ def steps_rows(config: Optimizer, parameters: Parameters, gradients: Gradients, 
         for part in slices:
             part.step(gradient, count)
             part.compare(whole, count)
+    for part in slices:
+        part.compare_state(optimizer, whole)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +103,18 @@ class Recording(Matrices):
             [alone] = function([matrix.clone()])
             if not torch.allclose(alone, result, rtol=NEAR, atol=NEAR):
                 raise LawBroken(f"steps_rows: what is computed from the matrix {name} depends on other matrices too.")
+            if matrix.ndim > 2:
+                self.check_stack(function, name, matrix, result)
             self.recorded.append(Seen(name=name, matrix=matrix, result=result.clone()))
         return results
+
+    def check_stack(self, function: Function, name: str, stack: Tensor, result: Tensor) -> None:
+        """Raise LawBroken unless each matrix of a stack is computed from by itself: a rank has only some of them."""
+        parts = [function([stack[index : index + 1].clone()])[0] for index in range(len(stack))]
+        if not torch.allclose(torch.cat(parts), result, rtol=NEAR, atol=NEAR):
+            raise LawBroken(
+                f"steps_rows: what is computed from one matrix of the stack {name} depends on its other matrices."
+            )
 
 
 class Slice(Matrices):
@@ -135,10 +148,25 @@ class Slice(Matrices):
                     f"from those of the whole step {count + 1}."
                 )
 
+    def compare_state(self, optimizer: torch.optim.Optimizer, whole: Parameters) -> None:
+        """Raise LawBroken unless the state is rows of that of whole parameters, or the same as theirs."""
+        for name, own in self.parameters.items():
+            param = whole[name]
+            for key, value in self.optimizer.state.get(own, {}).items():
+                expected = optimizer.state.get(param, {}).get(key)
+                if isinstance(expected, Tensor) and expected.shape == param.shape:
+                    expected = expected[self.rows]
+                if not alike(value, expected):
+                    raise LawBroken(
+                        f"steps_rows: {name}: the state {key!r} of {self.rows_text(len(param))} is {described(value)}, "
+                        f"and that of the whole has {described(expected)} there, or other numbers; expected a tensor "
+                        "shaped like the parameter, or a value that is the same for all rows."
+                    )
+
     def rows_text(self, length: int) -> str:
         """Return which rows these are of a parameter of some length."""
         first, end, _ = self.rows.indices(length)
-        return f"rows {first} to {end - 1}"
+        return f"rows {first} to {end - 1}" if first < end else "no rows"
 
     def shape(self, parameter: Tensor) -> torch.Size:
         """Return the shape of the whole of a parameter."""
@@ -162,6 +190,23 @@ class Slice(Matrices):
                 raise LawBroken(f"steps_rows: the rows of {name} from which the whole is made are no rows of it.")
             results.append(item.result[self.rows].clone())
         return results
+
+
+def alike(value: object, expected: object) -> bool:
+    """Return whether two values of a state are as near as rounding."""
+    if isinstance(value, Tensor) and isinstance(expected, Tensor):
+        if value.shape != expected.shape or value.dtype != expected.dtype:
+            return False
+        exact = not value.is_floating_point()
+        return torch.equal(value, expected) if exact else torch.allclose(value, expected, rtol=NEAR, atol=NEAR)
+    return not isinstance(value, Tensor) and not isinstance(expected, Tensor) and value == expected
+
+
+def described(value: object) -> str:
+    """Return a value of a state for a message: the shape of a tensor, with its number if there is one."""
+    if not isinstance(value, Tensor):
+        return f"{value!r:.60}"
+    return f"{value.item():.6g}" if not value.ndim else f"a tensor of shape {tuple(value.shape)}"
 
 
 def sliced(parameter: torch.nn.Parameter, rows: slice) -> torch.nn.Parameter:

@@ -27,7 +27,7 @@ class Optimizer(
 
     part_specific = ("lr",)  # a rate that suits one optimizer is orders of magnitude off for another
     separable: ClassVar[bool] = False  # whether a parameter's step and state, which is tensors, depend on it alone
-    elementwise: ClassVar[bool] = False  # whether the step of some rows is those rows of the step
+    elementwise: ClassVar[bool] = False  # whether the step and state of some rows are those rows of step and state
     by_matrices: ClassVar[bool] = False  # whether it is so but for what a `MatrixOptimizer` asks of whole matrices
     takes_sparse: ClassVar[bool] = False  # whether a gradient may hold some rows of a table alone
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 Function = Callable[[list[Tensor]], list[Tensor]]
-"""Computes from whole matrices, and returns a matrix of the same shape and dtype for each."""
+"""Computes from whole matrices, and returns a matrix of the same shape and dtype for each; a stack by its matrices."""
 
 
 class Matrices:

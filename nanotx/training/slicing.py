@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nanotx.distributed import AVERAGE, STATE, WEIGHT, Ranks
 from nanotx.distributed.slices import Slices
+from nanotx.errors import ConfigError
 from nanotx.hardware.memory import leaves_as_much
 from nanotx.nn.canonical import to_canonical
 from nanotx.nn.empty import allocate, empty_weights, is_empty, moved, set_constants
@@ -89,6 +90,7 @@ def saved_state(trainer: Trainer, slices: Slices) -> SavedState:
         ConfigError: some of the optimizer's state cannot be saved; names the parameter and the key.
     """
     own, names = trainer.state_codec.read(), slices.names
+    check_divisible(own.state, slices)
     whole = {(names[index], key): tensor for (index, key), tensor in trainer.ranks.collect_slices().items()}
     weights = {name: whole[name, WEIGHT] for name in names}
     state: State = {
@@ -98,6 +100,23 @@ def saved_state(trainer: Trainer, slices: Slices) -> SavedState:
     saved = trainer.state_codec.in_canonical_layout(replace(own, state=state), weights)
     averages = {name: whole[name, AVERAGE] for name in names} if trainer.ema else {}
     return SavedState(to_canonical(trainer.model, weights), *saved.encode(), to_canonical(trainer.model, averages))
+
+
+def check_divisible(state: State, slices: Slices) -> None:
+    """Raise ConfigError if some of an optimizer's state grows with the rows of a slice, and is not shaped like it.
+
+    No checkpoint could put it together. Of all else than what is shaped like its parameter, rank 0's is that of all.
+    """
+    for name, values in state.items():
+        own, whole = slices.own[name].shape, slices.shapes[name]
+        for key, value in values.items():
+            of_rows = isinstance(value, Tensor) and value.numel() > 1 and len(value) == own[0] != whole[0]
+            if of_rows and value.shape != own:
+                raise ConfigError(
+                    f"--parallel fsdp: the optimizer's state {key!r} of {name} has the shape {tuple(value.shape)} for "
+                    f"{own[0]} of {whole[0]} rows; expected a tensor shaped like the parameter, or one that is the "
+                    "same for all rows; try --parallel owner."
+                )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """FSDP2: weights, gradients and state in slices; losses as near as another order of sums, whole checkpoints."""
 
+import re
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from helpers import finish, start, text, tiny_command
 from mutated import mutated
+from planted import planted
 from ranks_helper import together
 from safetensors.torch import load_file
 from test_same_bits import ALL, ANOTHER_ORDER, BACKWARDS, DENSE, distance, trained, trainer
@@ -25,6 +27,7 @@ from nanotx.nn.block import Block
 from nanotx.nn.ffn import Ffn
 from nanotx.nn.ffn.moe import MixtureOfExperts
 from nanotx.nn.norm import Norm
+from nanotx.optim import Optimizer
 from nanotx.optim.muon import Muon
 from nanotx.runs.followers import check_slices
 from nanotx.training.callbacks.base import Callback
@@ -326,3 +329,25 @@ def test_model_that_changes_itself_and_callback_that_looks_are_refused():
     with pytest.raises(ConfigError, match=r"callback 'Callback' .* may look at the model after any step"):
         check_slices(trainer(MLP), [Callback()])
     check_slices(trainer(MLP), [])
+
+
+def test_state_that_grows_with_the_rows_of_a_slice_is_refused_before_it_is_saved(tmp_path):
+    def refused(ranks):
+        with planted("learning"):
+            made = trainer(replace(MLP, optimizer=Optimizer.find("mutant_by_row")(lr=0.01)))
+            ranks.parallel, ranks.reduce = "fsdp", "fast"
+            made.join(ranks)
+            if ranks.rank:
+                return follow(ranks, made)
+            made.train_step()
+            with pytest.raises(ConfigError) as raised:
+                made.saved_state()
+            ranks.order("end")
+            return str(raised.value)
+
+    message, _ = together(tmp_path / "ranks", 2, refused)
+    assert re.match(
+        r"--parallel fsdp: the optimizer's state 'square' of .* has the shape \((\d+), 1\) for \1 of \d+ rows; .* "
+        "try --parallel owner",
+        message,
+    ), message

@@ -145,7 +145,7 @@ def test_each_law_of_divided_steps_says_what_broke_it():
     with planted("learning"):
         named = {
             name: Optimizer.find(f"mutant_{name}")()
-            for name in ("one_scale", "counts", "own_scale", "of_slice", "together", "rounds")
+            for name in ("one_scale", "counts", "own_scale", "of_slice", "together", "by_stack", "by_row", "rounds")
         }
         with pytest.raises(
             LawBroken, match=r"steps_apart: a\.weight moves otherwise in step 1 when others do not move"
@@ -164,6 +164,17 @@ def test_each_law_of_divided_steps_says_what_broke_it():
         alike = {"a": parameters()["a.weight"], "b": nn.Parameter(2 * parameters()["a.weight"].detach())}
         with pytest.raises(LawBroken, match="steps_rows: what is computed from the matrix a depends on other matrices"):
             steps_rows(named["together"], alike, [alike], 1)
+        stack = {"experts": nn.Parameter(torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(0)))}
+        with pytest.raises(
+            LawBroken, match="steps_rows: what is computed from one matrix of the stack experts depends on its other"
+        ):
+            steps_rows(named["by_stack"], stack, [stack], 1)
+        with pytest.raises(
+            LawBroken,
+            match=r"steps_rows: a\.weight: the state 'square' of rows 0 to 0 is a tensor of shape \(1, 1\), "
+            r"and that of the whole has a tensor of shape \(3, 1\) there",
+        ):
+            steps_rows(named["by_row"], parameters(), varied, 1)
         for name in ("own_scale", "of_slice", "together"):  # a slice that is the whole
             steps_rows(named[name], parameters(), varied, 9)
 

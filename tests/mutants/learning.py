@@ -450,7 +450,7 @@ class Whitens(Plain, MatrixOptimizer):
         return self.matrices.shape(param)[0] ** 0.5
 
     def whole(self, matrices):
-        return [matrix / (0.1 + matrix.norm()) for matrix in matrices]
+        return [matrix / (0.1 + matrix.norm(dim=(-2, -1), keepdim=True)) for matrix in matrices]
 
 
 class OfSlice(Whitens):
@@ -485,6 +485,32 @@ class Together(Whitens):
 def together(self, parameters):
     """Divides by the size of all matrices of a shape."""
     return Together(groups(parameters, self))
+
+
+class ByStack(Whitens):
+    def whole(self, matrices):
+        return [matrix / (0.1 + matrix.norm()) for matrix in matrices]
+
+
+@optimizer("by_stack", "steps_rows", by_matrices=True)
+def by_stack(self, parameters):
+    """Divides the matrices of a stack by the size of all of them."""
+    return ByStack(groups(parameters, self))
+
+
+class ByRow(Plain):
+    def direction(self, group, param, index):
+        state = self.state[param]
+        square = param.grad.square()
+        square = square if param.ndim < 2 else square.mean(tuple(range(1, param.ndim)), keepdim=True)
+        state["square"] = 0.9 * state.get("square", torch.zeros_like(square)) + square
+        return param.grad / (0.1 + state["square"].sqrt())
+
+
+@optimizer("by_row", "steps_rows", separable=True, elementwise=True)
+def by_row(self, parameters):
+    """Keeps a number for each row, which no checkpoint would put together."""
+    return ByRow(groups(parameters, self))
 
 
 class RoundsGradients(Whitens):

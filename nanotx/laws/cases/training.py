@@ -91,10 +91,11 @@ class OptimizerCase(Case):
     rows: tuple[int, ...] = ()  # of the table, whose sparse gradient holds only these; empty for a dense one
 
     def parameters(self, scale: float = 1.0) -> Parameters:
-        """Return matrices, biases, norms and a scalar, by name."""
+        """Return matrices, stacks of them, biases, norms and a scalar, by name."""
         shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (5, 4)}
         for layer in range(self.layers):
             inside = {"attention.to_out.weight": (4, 4), "ffn.to_hidden.weight": (6, 4), "ffn.to_hidden.bias": (6,)}
+            inside["ffn.experts"] = (3, 2, 4)
             shapes |= {f"blocks.{layer}.{name}": shape for name, shape in inside.items()}
         shapes |= {"norm.weight": (4,), "norm.scale": ()}
         generator = torch.Generator().manual_seed(self.seed)
@@ -137,13 +138,13 @@ class OptimizerCase(Case):
 def draw_optimizer(draw: Drawn, part: type[Optimizer], where: Where) -> OptimizerCase:
     """Draw any optimizer, parameters, and step at which it is stopped."""
     steps, layers = draw(st.integers(1, 5)), draw(st.integers(1, 3))
-    count = steps * (3 + 3 * layers)
+    count = steps * (3 + 4 * layers)
     rows = st.sets(st.integers(0, 4), max_size=3) if part.takes_sparse else st.just(set[int]())
     return OptimizerCase(
         config=draw(configs(part)),
         seed=draw(seeds),
         layers=layers,
-        frozen=tuple(sorted(draw(st.sets(st.integers(1, 1 + 3 * layers), max_size=3)))),
+        frozen=tuple(sorted(draw(st.sets(st.integers(1, 1 + 4 * layers), max_size=3)))),
         steps=steps,
         cut=draw(st.integers(0, steps)),
         missing=tuple(sorted(draw(st.sets(st.integers(0, count - 1), max_size=count)))),
