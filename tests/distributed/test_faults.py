@@ -163,11 +163,11 @@ def test_rank_that_cannot_begin_is_reported_by_rank_0_alone(tmp_path, monkeypatc
         raise ConfigError("its GPU is taken.")
 
     monkeypatch.setattr(Follower, "prepare", prepare)
-    codes = train_together(tmp_path / "out", 2, ["train", "macbook", *flags(tmp_path / "run")])
-    assert codes == [2, 2]
-    message, other = printed(tmp_path / "out", 2)
+    codes = train_together(tmp_path / "out", 4, ["train", "macbook", *flags(tmp_path / "run")])
+    assert codes == [2, 2, 2, 2]
+    message, *others = printed(tmp_path / "out", 4)
     assert "ConfigError: rank 1: its GPU is taken." in message
-    assert other == ""
+    assert others == ["", "", ""]
 
 
 @pytest.mark.slow
