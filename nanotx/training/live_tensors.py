@@ -21,8 +21,12 @@ SENT = {
     GATHER: "weights",
     "fsdp.chunk_cat.default": "gradients",
     "c10d._reduce_scatter_base_.default": "gradients",
+    "c10d.allreduce_.default": "gradients",
+    "c10d.send.default": "gradients",
+    "c10d.recv_.default": "gradients",
+    "c10d.broadcast_.default": "weights",
 }
-"""Operations by which FSDP2 sends tensors, and the kind of all tensors that they read and write."""
+"""Operations by which ranks send tensors, and the kind of all tensors that they read and write."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,7 @@ class LiveTensors(TorchDispatchMode):
         self.known = dict[int, tuple[str, int]]()  # the kind and the bytes of a storage
         self.gathered = dict[int, UntypedStorage]()  # of weights
         self.now, self.peak = Counter[str](), Counter[str]()
+        self.most_computed = 0  # bytes of activations and logits at once, since it was set to 0
 
     def add(self, tensors: Iterable[Tensor], kind: str) -> None:
         """Count tensors whose memory is not counted yet, until it is freed."""
@@ -65,6 +70,7 @@ class LiveTensors(TorchDispatchMode):
             elif (storage := tensor.untyped_storage())._cdata not in self.known:
                 weakref.finalize(storage, self.free, storage._cdata)
                 self.count(storage, kind)
+        self.most_computed = max(self.most_computed, self.now["activations"] + self.now["logits"])
         if self.now.total() > self.peak.total():
             self.peak = self.now.copy()
 

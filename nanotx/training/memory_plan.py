@@ -32,12 +32,18 @@ from nanotx.hardware.device import Machine
 from nanotx.nn.empty import empty_weights
 from nanotx.nn.transformer import Transformer
 from nanotx.recipe import Recipe
-from nanotx.training.live_tensors import KINDS, LiveTensors, Memory
+from nanotx.training.live_tensors import LiveTensors, Memory
 from nanotx.training.trainer import Trainer, check_rows, clip
 
 WRAPPERS = ("replicas", "owner", "fsdp")
 MOST_WINDOWS = 2**40
 """No micro-batch is as large."""
+
+TRIES, NEAR = 4, 0.1
+"""How often a micro-batch is looked for that fills a device, and the fraction by which it may miss."""
+
+MOST_PLANNED = 2**16
+"""Windows of the largest micro-batch of which a step is taken; that of more is as one line goes on."""
 
 HEADROOM = 0.1
 """Fraction of a device's memory that is left to its libraries and to gaps between tensors."""
@@ -45,27 +51,31 @@ HEADROOM = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class StepMemory:
-    """Bytes of a process at the fullest moments of a step, for micro-batches of any size, from two sizes."""
+    """Bytes of a process at the fullest moments of a step, planned for micro-batches of two sizes."""
 
-    windows: int  # of the micro-batches that were planned
-    once: Memory  # while gradients are computed with these micro-batches,
-    twice: Memory  # and with ones of twice as many windows
+    windows: int  # of the recipe's micro-batches
+    backward: Memory  # while gradients are computed with these
+    other_windows: int  # of micro-batches that fill a device, as far as the others show it
+    other_backward: Memory
     update: Memory  # after that, while gradients are clipped and the optimizer steps
 
-    def memory(self, windows: int) -> Memory:
-        """Return the bytes at the fullest moment with micro-batches of some windows.
+    @property
+    def memory(self) -> Memory:
+        """Return the bytes at the fullest moment, with the recipe's micro-batches."""
+        return max((self.backward, self.update), key=lambda memory: memory.total)
 
-        Every window adds as much as those by which the two planned micro-batches differ.
+    def total(self, windows: int) -> int:
+        """Return the bytes at the fullest moment with micro-batches of some windows, on a line through both sizes.
+
+        The line is exact at both. Between them it lies above what a step takes, for another moment of a step may be the
+        fullest with more windows, and none adds less then.
         """
-        more = (windows - self.windows) / self.windows
-        sizes = {kind: getattr(self.once, kind) for kind in KINDS}
-        grown = {kind: round(sizes[kind] + more * (getattr(self.twice, kind) - sizes[kind])) for kind in KINDS}
-        return max((Memory(**grown), self.update), key=lambda memory: memory.total)
+        slope = (self.other_backward.total - self.backward.total) / (self.other_windows - self.windows)
+        return max(round(self.backward.total + slope * (windows - self.windows)), self.update.total)
 
     def most_windows(self, memory: float) -> int:
         """Return the largest micro-batch whose step fits into a device's memory with `HEADROOM`; 0 if none does."""
-        limit = memory * (1 - HEADROOM)
-        return bisect_right(range(1, MOST_WINDOWS), limit, key=lambda windows: self.memory(windows).total)
+        return bisect_right(range(1, MOST_WINDOWS), memory * (1 - HEADROOM), key=self.total)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +95,7 @@ def plan_step(
     dtype: torch.dtype = torch.float32,
     ranks: int = 1,
     micro_batches: int = 1,
+    memory: float = 80e9,
 ) -> StepPlan:
     """Return what a step of a recipe takes, by running it on tensors without data.
 
@@ -98,6 +109,7 @@ def plan_step(
         dtype: of the arithmetic; weights stay float32.
         ranks: how many train together.
         micro_batches: of a rank.
+        memory: of a device, for which the largest micro-batch is planned.
 
     Raises:
         ConfigError: the recipe cannot be built, or a part reads numbers while it computes, which are not there.
@@ -107,14 +119,14 @@ def plan_step(
         trainer, refused = shapes_only(recipe, vocab_size, dtype), dict[str, str]()
         if ranks == 1:
             trainer.ranks = SimulatedAlone()
-            wrappers = {"replicas": Steps(trainer, vocab_size, micro_batches).memory(windows)}
+            wrappers = {"replicas": Steps(trainer, vocab_size, micro_batches).memory(windows, memory)}
         else:
             refused = refusals(recipe, trainer.model)
             with simulated_ranks(ranks, "replicas") as group:
                 group.reduce = recipe.reduce if recipe.reduce == "fast" or not ranks & (ranks - 1) else "fast"
                 trainer.join(group)
                 steps = Steps(trainer, vocab_size, micro_batches)
-                wrappers = {"replicas": steps.memory(windows)}
+                wrappers = {"replicas": steps.memory(windows, memory)}
                 if "owner" not in refused:
                     wrappers["owner"] = owner_memory(steps, group, wrappers["replicas"])
             if "fsdp" not in refused:
@@ -122,7 +134,7 @@ def plan_step(
                     with empty_weights():
                         sliced = shapes_only(recipe, vocab_size, dtype)
                     sliced.join(group)
-                    wrappers["fsdp"] = Steps(sliced, vocab_size, micro_batches).memory(windows)
+                    wrappers["fsdp"] = Steps(sliced, vocab_size, micro_batches).memory(windows, memory)
     return StepPlan(
         parameters=trainer.model.parameter_count,
         flops_per_token=trainer.model.flops_per_token,
@@ -179,8 +191,8 @@ class Steps:
         self.live.add([*own.values(), *model.buffers()], "weights")
         self.live.add(ema.averages.values() if ema else (), "optimizer")
 
-    def memory(self, windows: int) -> StepMemory:
-        """Return what a process takes, with micro-batches of some windows.
+    def memory(self, windows: int, limit: float) -> StepMemory:
+        """Return what a process takes, with micro-batches of some windows, and with so many that they take the limit.
 
         A step with any gradients makes the optimizer's state before; how many rows a sparse gradient has, only one that
         is computed shows. Ranks that send gradients while the last micro-batch is computed hold other sums then than
@@ -195,10 +207,33 @@ class Steps:
         self.update()
         self.live.mark(tensors_in(self.trainer.optimizer.state), "optimizer")
         self.live.fullest()
-        once = self.backward(windows, computed)
-        self.trainer.release_gradients()
-        twice = self.backward(2 * windows, computed)
-        return StepMemory(windows=windows, once=once, twice=twice, update=self.update())
+        once = more = self.backward(windows, computed)
+        other = windows
+        for _ in range(TRIES):
+            tried = self.filling(other, more, limit * (1 - HEADROOM))
+            if tried == other:
+                break
+            self.trainer.release_gradients()
+            other, more = tried, self.backward(tried, computed)
+        if other == windows:
+            self.trainer.release_gradients()
+            other, more = 2 * windows, self.backward(2 * windows, computed)
+        update = self.update()
+        return StepMemory(windows=windows, backward=once, other_windows=other, other_backward=more, update=update)
+
+    def filling(self, windows: int, memory: Memory, limit: float) -> int:
+        """Return the windows of a micro-batch that take about the limit; these windows if they nearly do.
+
+        Args:
+            windows: of the micro-batches that were computed last.
+            memory: what they took.
+            limit: in bytes.
+        """
+        if abs(memory.total - limit) < NEAR * limit:
+            return windows
+        each = max(1, self.live.most_computed) / windows
+        fixed = memory.total - memory.activations - memory.logits
+        return min(MOST_PLANNED, max(1, int((limit - fixed) / each)))
 
     def backward(self, windows: int, computed: Collection[int]) -> Memory:
         """Compute the gradients of a step; return the bytes at the fullest moment.
@@ -214,6 +249,7 @@ class Steps:
         ranks = trainer.ranks
         assert isinstance(ranks, SimulatedAlone | SimulatedGroup)
         ranks.micro_batches.computed = computed
+        self.live.most_computed = 0
         train = replace(trainer.recipe.train, batch_size=size * ranks.size, micro_batch_size=windows)
         trainer.recipe = replace(trainer.recipe, train=train)
         with self.counted():
@@ -221,6 +257,7 @@ class Steps:
             for module in trainer.on_step_modules:
                 module.on_step(0, train.steps)
             trainer.backward(x, x)
+            del x
         return self.live.fullest()
 
     def update(self) -> Memory:
@@ -270,12 +307,15 @@ def owner_memory(steps: Steps, group: SimulatedGroup, replicas: StepMemory) -> S
     group.divide(trainer.optimizer, costs)
     steps.backward(replicas.windows, set())
     update = steps.update()
-    less, more = sum(sizes) - max(owned), max(owned) - owned[0]
+
+    def less_state(memory: Memory) -> Memory:
+        return replace(memory, optimizer=memory.optimizer - sum(sizes) + max(owned))
+
     return replace(
         replicas,
-        once=replace(replicas.once, optimizer=replicas.once.optimizer - less),
-        twice=replace(replicas.twice, optimizer=replicas.twice.optimizer - less),
-        update=replace(update, optimizer=update.optimizer + more),
+        backward=less_state(replicas.backward),
+        other_backward=less_state(replicas.other_backward),
+        update=replace(update, optimizer=update.optimizer - owned[0] + max(owned)),
     )
 
 

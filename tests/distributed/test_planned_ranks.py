@@ -66,7 +66,7 @@ def plan(name, ranks):
 
 def planned(name, wrapper, ranks):
     """The bytes that the plan of a case names."""
-    return plan(name, ranks).wrappers[wrapper].memory(WINDOWS).total
+    return plan(name, ranks).wrappers[wrapper].memory.total
 
 
 def joined(name, ranks):

@@ -59,29 +59,40 @@ def test_plan_is_within_a_tenth_of_the_memory_of_a_real_step(name):
     plan = plan_step(recipe, vocab_size, windows, micro_batches=micro_batches)
     model = recipe.model.build(vocab_size, 1)
     assert plan.parameters == model.parameter_count and plan.flops_per_token == model.flops_per_token
-    assert plan.wrappers["replicas"].memory(windows).total == pytest.approx(real_step(recipe, vocab_size), rel=0.1)
+    assert plan.wrappers["replicas"].memory.total == pytest.approx(real_step(recipe, vocab_size), rel=0.1)
 
 
 GB = 10**9
 MADE = StepMemory(
     windows=4,
-    once=Memory(weights=4 * GB, gradients=4 * GB, optimizer=8 * GB, activations=4 * GB, logits=2 * GB),
-    twice=Memory(weights=4 * GB, gradients=3 * GB, optimizer=8 * GB, activations=8 * GB, logits=4 * GB),
+    backward=Memory(weights=4 * GB, gradients=4 * GB, optimizer=8 * GB, activations=4 * GB, logits=2 * GB),
+    other_windows=8,
+    other_backward=Memory(weights=4 * GB, gradients=3 * GB, optimizer=8 * GB, activations=8 * GB, logits=4 * GB),
     update=Memory(weights=4 * GB, gradients=9 * GB, optimizer=8 * GB, activations=0, logits=0),
 )
 
 
-def test_every_window_adds_the_same_and_the_step_of_the_optimizer_is_the_peak_of_few_windows():
-    assert MADE.memory(4) == MADE.once and MADE.memory(8) == MADE.twice
-    assert MADE.memory(6).activations == 6 * GB and MADE.memory(12).logits == 6 * GB
-    assert MADE.memory(1) == MADE.memory(3) == MADE.update
+def test_fullest_moment_is_of_gradients_or_of_the_step_of_the_optimizer():
+    assert MADE.memory == MADE.backward
+    assert replace(MADE, update=replace(MADE.update, gradients=11 * GB)).memory.gradients == 11 * GB
+    assert [MADE.total(windows) for windows in (1, 4, 6, 8, 12)] == [21 * GB, 22 * GB, 24.5 * GB, 27 * GB, 32 * GB]
 
 
 def test_largest_micro_batch_just_fits():
     for size in (25.0 * GB, 40.0 * GB):
         most, limit = MADE.most_windows(size), size * (1 - HEADROOM)
-        assert MADE.memory(most).total <= limit < MADE.memory(most + 1).total
+        assert MADE.total(most) <= limit < MADE.total(most + 1)
     assert MADE.most_windows(8.0 * GB) == 0
+
+
+@pytest.mark.parametrize("windows", [1, pytest.param(40, marks=pytest.mark.slow)])
+def test_step_with_the_largest_micro_batch_takes_the_memory_of_the_device(windows):
+    recipe, memory = replace(BASE, model=replace(BASE.model, dim=96, context=8)), 40e6
+    plan = plan_step(recipe, 65, windows, memory=memory, ranks=2)
+    for wrapper in ("replicas", "owner", "fsdp"):
+        most = plan.wrappers[wrapper].most_windows(memory)
+        again = plan_step(recipe, 65, most, memory=memory, ranks=2).wrappers[wrapper]
+        assert again.memory.total == pytest.approx(memory * (1 - HEADROOM), rel=0.05)
 
 
 def alive_sums(count, number):

@@ -85,7 +85,7 @@ def run(argv: list[str]) -> int:
     vocab_size, assumed = vocabulary(recipe, flags)
     windows, micro_batches = rows_of_rank(recipe, flags.gpus)
     dtype = torch.bfloat16 if recipe.dtype == "auto" else getattr(torch, recipe.dtype)
-    plan = plan_step(recipe, vocab_size, windows, dtype, flags.gpus, micro_batches)
+    plan = plan_step(recipe, vocab_size, windows, dtype, flags.gpus, micro_batches, amount("memory", flags.memory))
     table = {"vocab_size": vocab_size, "vocab_size_assumed": assumed or None}
     table |= figures(plan, recipe, flags, windows, micro_batches)
     show(table, name, flags, str(dtype).removeprefix("torch."))
@@ -130,7 +130,7 @@ def figures(plan: StepPlan, recipe: Recipe, flags: Flags, windows: int, micro_ba
     own, memory = recipe.train.batch_size // flags.gpus, amount("memory", flags.memory)
     wrappers = {}
     for wrapper, step in plan.wrappers.items():
-        bytes_, most = step.memory(windows), step.most_windows(memory)
+        bytes_, most = step.memory, step.most_windows(memory)
         wrappers[wrapper] = {
             **asdict(bytes_),
             "total": bytes_.total,
