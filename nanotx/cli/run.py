@@ -167,7 +167,7 @@ def run(recipe: Recipe, argv: list[str], name: str, callbacks: Sequence[Callback
             ranks.exit_code = run_leading(recipe, argv, name, callbacks, prog, ranks)
             return ranks.exit_code
     finally:
-        if ranks.lost or (ranks.size > 1 and ranks.exit_code):
+        if ranks.lost or (ranks.rank and ranks.exit_code):
             ends_at_once.set(True)
 
 

@@ -5,6 +5,7 @@ anything is trained, all ranks compare what they were started with, so that none
 code, than the others.
 """
 
+import atexit
 import os
 import time
 import uuid
@@ -82,6 +83,7 @@ def joined(facts: Facts, timeout: float, run: str = "") -> Iterator[Ranks]:
         yield Alone()
         return
     ranks = connect(variable("RANK"), world_size(), timedelta(seconds=timeout))
+    atexit.register(abandon)  # before a user's logger registers, so that it is called after that one's
     with ranks.agreement.watched():
         try:
             ranks.agreement.compare({**versions(), **facts}, run)
@@ -192,6 +194,7 @@ def choose_interface(address: str, port: int) -> None:
 
 
 def abandon() -> None:
-    """Leave the process group without the others, who may be gone."""
-    with suppress(RuntimeError):
-        dist.destroy_process_group()
+    """Leave the process group, if there is one, without the others, who may be gone."""
+    if dist.is_initialized():
+        with suppress(RuntimeError):
+            dist.destroy_process_group()

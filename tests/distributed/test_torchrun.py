@@ -27,7 +27,7 @@ STEPS = 40
 # What happens before a step to the process of an agent whose environment says so. A slow one takes its steps alone so
 # slowly that another agent can come before the run has ended.
 DISTURBED = """
-import os, signal, time
+import atexit, os, signal, time
 from nanotx.training.trainer import Trainer
 
 take = Trainer.train_step
@@ -46,6 +46,8 @@ def train_step(self, keep_gradients=False):
     return take(self, keep_gradients)
 
 Trainer.train_step = train_step
+if os.environ.get("RANK") == "0":
+    atexit.register(print, "rank 0 has left as a logger wants it")
 """
 
 QUICK = "last_call_timeout=2,keep_alive_interval=1,keep_alive_max_attempt=8"
@@ -146,4 +148,5 @@ def test_all_agents_start_again_when_a_signal_has_ended_one_rank(tmp_path, words
     ]
     assert ended(tmp_path, *agents) == [0, 0], printed(tmp_path)
     assert printed(tmp_path).count("continues from step") == 1
+    assert printed(tmp_path).count("rank 0 has left as a logger wants it") == 2
     assert contents(tmp_path / "run", STEPS) == contents(tmp_path / "alone", STEPS)
