@@ -39,8 +39,9 @@ def run(argv: list[str]) -> int:
 
 
 def main() -> None:
-    """The console script."""
-    run_and_exit(lambda: run(sys.argv[1:]))
+    """The console script, and `torchrun -m nanotx -- COMMAND`, of which some versions of Python leave the `--`."""
+    argv = sys.argv[2:] if sys.argv[1:2] == ["--"] else sys.argv[1:]
+    run_and_exit(lambda: run(argv))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import nanotx
 import nanotx.cli.commands
 from nanotx.cli.command import builtin_commands
 from nanotx.cli.entry import exit_code
-from nanotx.cli.main import run
+from nanotx.cli.main import main, run
 from nanotx.errors import ConfigError, DataError, NanotxError, RunError, TokenizerError, UnknownPart
 from nanotx.optim.schedules.cosine import Cosine
 from nanotx.optim.schedules.wsd import Wsd
@@ -346,3 +346,12 @@ def test_error_is_broken_between_words_on_a_terminal_and_is_one_line_elsewhere(c
     assert exit_code(lambda: run(["trian"])) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) > 3 and all(len(line) <= 40 for line in lines) and " ".join(lines) == line.strip()
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--", "--version"]])
+def test_dashes_before_the_command_are_those_of_torchrun(words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["nanotx", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"nanotx {nanotx.__version__}\n"
