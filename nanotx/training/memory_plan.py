@@ -42,8 +42,8 @@ MOST_WINDOWS = 2**40
 TRIES, NEAR = 4, 0.1
 """How often a micro-batch is looked for that fills a device, and the fraction by which it may miss."""
 
-MOST_PLANNED = 2**16
-"""Windows of the largest micro-batch of which a step is taken; that of more is as one line goes on."""
+MOST_PLANNED, MOST_CHUNKS = 2**16, 64
+"""Windows, and chunks of a loss, of the largest micro-batch of which a step is taken; of more the line goes on."""
 
 HEADROOM = 0.1
 """Fraction of a device's memory that is left to its libraries and to gaps between tensors."""
@@ -208,9 +208,11 @@ class Steps:
         self.live.mark(tensors_in(self.trainer.optimizer.state), "optimizer")
         self.live.fullest()
         once = more = self.backward(windows, computed)
-        other = windows
+        other, chunk = windows, self.trainer.recipe.train.loss_chunk_size
+        chunked = MOST_CHUNKS * chunk // self.trainer.model.context
+        most = max(2 * windows, min(chunked, MOST_PLANNED) if chunk else MOST_PLANNED)
         for _ in range(TRIES):
-            tried = self.filling(other, more, limit * (1 - HEADROOM))
+            tried = self.filling(other, more, limit * (1 - HEADROOM), most)
             if tried == other:
                 break
             self.trainer.release_gradients()
@@ -221,19 +223,20 @@ class Steps:
         update = self.update()
         return StepMemory(windows=windows, backward=once, other_windows=other, other_backward=more, update=update)
 
-    def filling(self, windows: int, memory: Memory, limit: float) -> int:
+    def filling(self, windows: int, memory: Memory, limit: float, most: int) -> int:
         """Return the windows of a micro-batch that take about the limit; these windows if they nearly do.
 
         Args:
             windows: of the micro-batches that were computed last.
             memory: what they took.
             limit: in bytes.
+            most: windows to return.
         """
         if abs(memory.total - limit) < NEAR * limit:
             return windows
         each = max(1, self.live.most_computed) / windows
         fixed = memory.total - memory.activations - memory.logits
-        return min(MOST_PLANNED, max(1, int((limit - fixed) / each)))
+        return min(most, max(1, int((limit - fixed) / each)))
 
     def backward(self, windows: int, computed: Collection[int]) -> Memory:
         """Compute the gradients of a step; return the bytes at the fullest moment.
