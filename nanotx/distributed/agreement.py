@@ -225,9 +225,12 @@ class Agreement:
 
         A rank besides rank 0 that has heard of an error and does not leave, since it waits for a rank that does not
         leave either, is ended.
+
+        Raises:
+            RankLost: rank 0, whose process may hold the store, has gone.
         """
         left = threading.Event()
-        with probed_connections(ANSWERS * self.timeout.total_seconds()):
+        with self.together(), probed_connections(ANSWERS * self.timeout.total_seconds()):
             store: Store = self.store.clone()  # type: ignore[attr-defined]  # a connection of its own
 
         def watch() -> None:

@@ -15,7 +15,7 @@ from torch.distributed import TCPStore
 
 from nanotx.cli.main import run
 from nanotx.distributed.join import connect
-from nanotx.errors import ConfigError, MemoryFull, RunError
+from nanotx.errors import ConfigError, MemoryFull, RankLost, RunError
 from nanotx.optim.schedules.constant import Constant
 from nanotx.runs.followers import Follower
 from nanotx.training.trainer import Trainer
@@ -115,6 +115,25 @@ def test_ranks_that_are_started_again_with_the_same_store_join_each_other(tmp_pa
         folder.mkdir()
         assert forked(folder, 2, child) == [0, 0], printed(folder, 2)
     assert store.num_keys()
+
+
+def test_rank_0_that_is_lost_once_all_have_joined_is_named(tmp_path):
+    port, message = free_port(), tmp_path / "message"
+
+    def child(rank):
+        launched(rank, 2, port)
+        ranks = connect(rank, 2, timedelta(seconds=3))
+        if rank == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.5)  # until its store has gone, to which the watcher of errors connects
+        with pytest.raises(RankLost) as error, ranks.agreement.watched():
+            pass
+        message.write_text(str(error.value), encoding="utf-8")
+
+    assert forked(tmp_path, 2, child) == [-signal.SIGKILL, 0], printed(tmp_path, 2)
+    assert message.read_text(encoding="utf-8").startswith(
+        "rank 0, or the network to its machine, did not answer within 3"
+    )
 
 
 def test_rank_that_never_comes_is_named(tmp_path, monkeypatch):
