@@ -118,8 +118,8 @@ slow = [pytest.param(*case, marks=pytest.mark.slow) for case in SLOW if case not
 def test_plan_is_within_a_tenth_of_what_the_fullest_of_two_ranks_has_alive(tmp_path, name, wrapper):
     alive = together(tmp_path / "ranks", 2, lambda ranks: most_alive(name, wrapper, ranks))
     assert max(alive) == pytest.approx(planned(name, wrapper, 2), rel=0.1)
-    if wrapper == "fsdp":
-        assert min(alive) > 0.98 * max(alive)
+    if wrapper == "fsdp":  # slices are alike, but for the matrices that Muon makes orthogonal on each
+        assert min(alive) == pytest.approx(planned(name, wrapper, 2), rel=0.1)
 
 
 @pytest.mark.parametrize(
