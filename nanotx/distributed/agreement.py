@@ -33,6 +33,9 @@ Facts = Mapping[str, str]
 INTERVAL = 0.3
 """Seconds between two looks for an error that another rank has put down."""
 
+ANSWERING = 5 * INTERVAL
+"""Seconds that the other ranks have to answer where one of them is lost, and none has come to fewer meetings."""
+
 LEAVING = 10.0
 """Seconds that a rank has to end after it has heard of such an error, and that rank 0 waits for others to hear."""
 
@@ -223,6 +226,8 @@ class Agreement:
     def watched(self) -> Iterator[None]:
         """Context in which a thread looks for what other ranks put down, also while this one computes or waits.
 
+        It also answers where another rank asks who is there, to find out which one is lost.
+
         A rank besides rank 0 that has heard of an error and does not leave, since it waits for a rank that does not
         leave either, is ended.
 
@@ -236,6 +241,8 @@ class Agreement:
         def watch() -> None:
             with suppress(RuntimeError):  # the store has gone: so has rank 0, and the connection to it
                 while not self.look(store):
+                    if store.check(["who is there"]):
+                        store.set(f"here/{self.rank}", "")
                     if left.wait(INTERVAL):
                         return
                 if self.rank and not left.wait(LEAVING):
@@ -261,13 +268,14 @@ class Agreement:
     # Lost ranks.
 
     def describe_loss(self, error: Exception) -> RankLost:
-        """Return the error that names the ranks which came to fewer meetings than this one."""
+        """Return the error that names the ranks which came to fewer meetings than this one, or else do not answer."""
         time.sleep(0.2)  # those that are only a little later come meanwhile
         others = [rank for rank in range(self.size) if rank != self.rank]
         behind, where = others if self.size == 2 else list[int](), ""
         try:
             numbers = [int(self.store.get(f"at/{rank}")) for rank in range(self.size)]
             behind = [rank for rank, number in enumerate(numbers) if number < self.number] or behind
+            behind = behind or self.silent(others)
         except RuntimeError:  # rank 0's machine holds the store
             if self.rank:
                 behind, where = [0], ", or the network to its machine,"
@@ -282,6 +290,17 @@ class Agreement:
             "and continue with --resume.",
             reporter,
         )
+
+    def silent(self, ranks: Sequence[int]) -> list[int]:
+        """Return those of some ranks whose processes do not answer: they ended, or hang, between two meetings."""
+        self.store.set(f"here/{self.rank}", "")
+        self.store.set("who is there", "")
+        end = time.monotonic() + ANSWERING
+        while silent := [rank for rank in ranks if not self.store.check([f"here/{rank}"])]:
+            if time.monotonic() > end:
+                break
+            time.sleep(INTERVAL / 10)
+        return silent
 
 
 def versions() -> Facts:

@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import torch
+import torch.distributed as dist
 from ranks_helper import forked, free_port, launched, together
 from test_same_bits import DENSE, trainer
 from test_whole_runs import contents, flags, printed, train_together
@@ -213,3 +215,24 @@ def test_run_whose_ranks_are_killed_again_and_again_ends_as_if_it_were_left_alon
         0,
     ]
     assert contents(killed, 12) == contents(alone, 12)
+
+
+@pytest.mark.parametrize("dead", [0, 2])
+def test_rank_that_ends_between_two_meetings_is_named_by_the_lowest_of_the_others(tmp_path, dead):
+    def work(ranks):
+        ranks.agreement.meet(None)
+        if ranks.rank == dead:
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            with ranks.agreement.together():
+                dist.all_reduce(torch.ones(1))
+        except RankLost as lost:
+            return [str(lost), lost.reporter]
+        return "nothing is lost"
+
+    results = together(tmp_path / "ranks", 3, work)
+    lowest = min({0, 1, 2} - {dead})
+    for rank in {0, 1, 2} - {dead}:
+        message, reporter = results[rank]
+        assert message.startswith(f"rank {dead} closed the connection, while rank {rank} waited")
+        assert reporter == lowest
