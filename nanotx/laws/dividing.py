@@ -20,6 +20,9 @@ from nanotx.optim.matrices import Function, Matrices, MatrixOptimizer, by_shape
 NEAR = 1e-4
 """How far the rows of a step may be from the step of the rows, of numbers about 1."""
 
+RATE = 0.1
+"""The least learning rate at which rows are compared: the steps of a smaller one could be anything within `NEAR`."""
+
 
 def steps_apart(config: Optimizer, parameters: Parameters, gradients: Gradients, owned: set[str]) -> None:
     """Raise LawBroken unless a process that steps some parameters alone has the bits of one that steps all.
@@ -70,11 +73,13 @@ def steps_rows(config: Optimizer, parameters: Parameters, gradients: Gradients, 
     if isinstance(optimizer, MatrixOptimizer):
         optimizer.matrices = Recording({id(param): name for name, param in whole.items()}, recorded)
     slices = [Slice(config, parameters, rows, recorded) for rows in (slice(0, cut), slice(cut, None))]
+    highest = max((group["base_lr"] for group in optimizer.param_groups), default=0.0)
+    rate = max(1.0, RATE / highest) if highest else 1.0
     for count, gradient in enumerate(gradients):
         recorded.clear()
-        step(optimizer, whole, gradient, count)
+        step(optimizer, whole, gradient, count, rate)
         for part in slices:
-            part.step(gradient, count)
+            part.step(gradient, count, rate)
             part.compare(whole, count)
     for part in slices:
         part.compare_state(optimizer, whole)
@@ -130,12 +135,11 @@ class Slice(Matrices):
             self.optimizer.matrices = self
         self.asked = Counter[str]()
 
-    def step(self, gradient: dict[str, Tensor], count: int) -> None:
-        """Take a step of these rows."""
+    def step(self, gradient: dict[str, Tensor], count: int, rate: float) -> None:
+        """Take a step of these rows, with a factor on the learning rate."""
         self.asked.clear()
-        step(
-            self.optimizer, self.parameters, {name: rows_of(part, self.rows) for name, part in gradient.items()}, count
-        )
+        own = {name: rows_of(part, self.rows) for name, part in gradient.items()}
+        step(self.optimizer, self.parameters, own, count, rate)
 
     def compare(self, whole: Parameters, count: int) -> None:
         """Raise LawBroken unless these are rows of whole parameters."""

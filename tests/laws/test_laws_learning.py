@@ -1,5 +1,7 @@
 """The laws of schedules, optimizers, data and configs hold, and each catches the mutants that it is there for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -175,6 +177,8 @@ def test_each_law_of_divided_steps_says_what_broke_it():
             r"and that of the whole has a tensor of shape \(3, 1\) there",
         ):
             steps_rows(named["by_row"], parameters(), varied, 1)
+        with pytest.raises(LawBroken, match="steps_rows: rows 0 to 0 of a"):
+            steps_rows(replace(named["own_scale"], lr=1e-7), parameters(), varied, 1)
         for name in ("own_scale", "of_slice", "together"):  # a slice that is the whole
             steps_rows(named[name], parameters(), varied, 9)
 
