@@ -200,7 +200,7 @@ class Agreement:
             self.put_down(error)
         return error
 
-    def put_down(self, error: Exception) -> None:
+    def put_down(self, error: BaseException) -> None:
         """Put an error down for the other ranks, unless there is one; this rank talks to them no more."""
         self.lost, self.own = True, read_error(self.rank, described(error))
         with suppress(RuntimeError):  # the store has gone, and so has rank 0

@@ -319,7 +319,13 @@ class Group(Ranks):
             waiting = False
             with self.agreement.together():
                 dist.broadcast(torch.tensor([1]), src=0, group=self.orders)
-                yield
+                try:
+                    yield
+                except Exception:
+                    raise
+                except BaseException as error:  # such as a second Ctrl-C: the others wait for this rank's slices
+                    self.agreement.put_down(error)
+                    raise
             waiting = True
 
         try:

@@ -15,7 +15,7 @@ from nanotx.nn.transformer import Transformer
 from nanotx.optim.adamw import AdamW
 from nanotx.runs.followers import Follower, follow
 from nanotx.training import slicing
-from nanotx.training.signals import Interrupted, Stop
+from nanotx.training.signals import EndAtOnce, Interrupted, Stop
 
 AVERAGED = replace(DENSE, optimizer=AdamW(lr=0.3), reduce="fast", train=replace(DENSE.train, ema_decay=0.9))
 PROMPT = torch.tensor([[1, 2, 3]])
@@ -125,6 +125,22 @@ def test_error_within_a_call_ends_all_ranks_at_once(tmp_path, monkeypatch, no_me
     assert message == ("rank 1: ValueError: no such matrix" if rank else "no such matrix")
     assert lost
     assert seconds < 20
+
+
+def test_second_interruption_within_a_call_ends_all_ranks_at_once(tmp_path, monkeypatch, no_memory):
+    def ends(*_):
+        raise EndAtOnce(130)
+
+    def act(made, ranks):
+        monkeypatch.setattr(Transformer, "_hidden_states", ends)
+        with pytest.raises(EndAtOnce):
+            text(made)
+        return ranks.lost
+
+    began = time.monotonic()
+    results = together(tmp_path / "ranks", 2, lambda ranks: sampled(ranks, act))
+    assert results[0] is True
+    assert time.monotonic() - began < 20
 
 
 SIXTEEN = replace(DEEP, model=replace(DEEP.model, layers=16), freeze=())
