@@ -42,7 +42,7 @@ class SlicedMatrices(Matrices):
 
     def groups(self, parameters: Iterable[Tensor]) -> list[list[Tensor]]:
         """Return parameters in rounds: those that cost most first, one for each rank or up to `ROUND` bytes a rank."""
-        parameters = sorted(parameters, key=lambda parameter: -self.costs[parameter])
+        parameters = sorted(parameters, key=lambda parameter: (str(parameter.dtype), -self.costs[parameter]))
         stacks = [parameter for parameter in parameters if parameter.ndim > 2]
         rounds: list[list[Tensor]] = [stacks] if stacks else []
         sizes = [0] * len(rounds)
@@ -50,8 +50,8 @@ class SlicedMatrices(Matrices):
             if parameter.ndim > 2:
                 continue
             nbytes = self.shapes[parameter].numel() * parameter.element_size()
-            full = not rounds or rounds[-1] is stacks
-            if full or (len(rounds[-1]) >= self.size and sizes[-1] + nbytes > ROUND * self.size):
+            new = not rounds or rounds[-1] is stacks or rounds[-1][0].dtype != parameter.dtype
+            if new or (len(rounds[-1]) >= self.size and sizes[-1] + nbytes > ROUND * self.size):
                 rounds.append([])
                 sizes.append(0)
             rounds[-1].append(parameter)

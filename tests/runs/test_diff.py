@@ -188,8 +188,10 @@ def test_diff_up_to_a_step_neither_begins_from_nor_reports_a_checkpoint_beyond_i
         tensors["norm.weight/exp_avg"][0] += 0.5
         save_file(tensors, checkpoint / "optimizer.safetensors")
         seal(checkpoint, "optimizer.safetensors")
-    code, result, _ = diff(train(), copied, "--step", str(last))
+    code, result, out = diff(train(), copied, "--step", str(last))
     message = {str(step) for step in (4, 8) if step <= last}
+    end = f"Repeated by one process, no bit of the weights differs up to step {last}; as they were saved, they differ"
+    assert out.splitlines()[-1].startswith(end if message else f"No bit of the weights differs up to step {last}.")
     assert (code, result["from_step"], result["checkpoints"].keys()) == (1 if message else 0, 0, message)
 
 

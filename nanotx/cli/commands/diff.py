@@ -149,6 +149,11 @@ def print_first_difference(first: RunRecord, second: RunRecord, comparison: Comp
             print_line(f"{name}, repeated {origin}: equal to its metrics.jsonl to the bit, up to step {comparison.end}")
     if comparison.divergence:
         print_tensor_difference(comparison.divergence)
+    elif comparison.saved:
+        print_line(
+            f"Repeated by one process, no bit of the weights differs up to step {comparison.last}; as they were saved, "
+            "they differ: sums of several processes may have had another order (--reduce fast)."
+        )
     else:
         print_line(f"No bit of the weights differs up to step {comparison.last}.")
 
