@@ -115,7 +115,15 @@ def loss(store, rank, size, error, arrived=()):
 def test_the_other_of_two_ranks_is_named_even_if_both_had_come():
     lost = loss(HashStore(), 0, 2, "Timed out waiting 9000ms", arrived=(0, 1))
     assert "rank 1 did not answer within 9 s, while rank 0 waited" in str(lost) and lost.reporter == 0
-    assert "another rank" in str(loss(HashStore(), 0, 3, "Connection closed by peer", arrived=(0, 1, 2)))
+
+
+@pytest.mark.parametrize(("here", "named"), [((1, 2), "another rank"), ((2,), "rank 1"), ((), "ranks 1, 2")])
+def test_rank_that_does_not_answer_is_named_where_all_had_come(here, named):
+    store = HashStore()
+    for rank in here:
+        store.set(f"here/{rank}", "")
+    lost = loss(store, 0, 3, "Connection closed by peer", arrived=(0, 1, 2))
+    assert str(lost).startswith(f"{named} closed the connection, while rank 0 waited")
 
 
 @pytest.mark.parametrize("reason", ["Connection timed out", "No route to host", "Network is unreachable"])
