@@ -74,6 +74,7 @@ class Agreement:
         self.lost = False  # whether this rank can no longer talk to all others
         self.own: NanotxError | None = None  # what this rank has put down
         self.heard: NanotxError | None = None  # what another rank has put down
+        self.left = threading.Event()  # set when no error of another rank is looked for any more
         store.set(f"at/{rank}", "0")
 
     # At the start.
@@ -234,7 +235,7 @@ class Agreement:
         Raises:
             RankLost: rank 0, whose process may hold the store, has gone.
         """
-        left = threading.Event()
+        left = self.left
         with self.together(), probed_connections(ANSWERS * self.timeout.total_seconds()):
             store: Store = self.store.clone()  # type: ignore[attr-defined]  # a connection of its own
 

@@ -80,6 +80,7 @@ class Group(Ranks):
 
         A launcher ends the other processes of its machine once one has failed, and rank 0 has an error to report.
         """
+        self.agreement.left.set()  # the store ends with rank 0, and PyTorch prints where it is asked then
         with suppress(RuntimeError):  # the connection is closed
             nothing = dist.irecv(torch.zeros(1), 0, group=self.orders)
             assert nothing is not None

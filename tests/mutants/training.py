@@ -214,7 +214,7 @@ STEP: dict[str, tuple[str, str, str, str]] = {
     "a tall matrix takes the step of a wide one": (
         "muon",
         f"{MUON}._orthogonal",
-        "math.sqrt(max(1.0, shape[-2] / shape[-1]))",
+        "math.sqrt(max(1.0, rows / columns))",
         "1.0",
     ),
     "a matrix decays by the full rate": ("muon", f"{MUON}._orthogonal", '1 - group["lr"] *', '1 - group["base_lr"] *'),
