@@ -198,7 +198,7 @@ class StoredIds(DiskIds):
             low, high = (middle + 1, high) if self._ends(middle, 1)[0] <= first else (low, middle)
         low = max(
             0, low - 2
-        )  # a damaged end that misled the search is the one before, and less than its own one before
+        )  # the end before may be a damaged one that misled the search; then it is less than its own
         while low < self.documents and last < first + count:
             ends = self._ends(low, min(at_once + 1, self.documents - low))  # with the next one, to compare the last
             if ends[0] < last or (ends[1:] < ends[:-1]).any() or ends[-1] > self.count:

@@ -118,10 +118,10 @@ class Slices:
         """
         gathered = self.model.hidden_states
 
-        def call(*args: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
             # what is gathered in inference mode could not be trained with
             with around(), torch.inference_mode(False), torch.no_grad():
-                return gathered(*args)
+                return gathered(*args, **kwargs)
 
         self.model.hidden_states = call
         try:

@@ -55,6 +55,7 @@ def text(made):
         model.eval()
         with torch.no_grad():
             logits = model.next_logits(ids[:, -4:])
+            assert torch.equal(model.hidden_states(ids=PROMPT), model.hidden_states(PROMPT))
         model.train()
     return [ids.tolist(), logits.tolist()]
 
